@@ -1,0 +1,39 @@
+"""visionft: pretrain on unlabeled images, fine-tune on a few labelled ones, through one loop."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import augment, embed, evaluate, finetune, load, predict, pretrain
+    from .backbone import Backbone
+    from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
+    from .objective import Objective, View
+    from .quickstart import quickstart
+    from .recipe import Finetune, Optim, Pretrain, Recipe
+    from .tasks.predictor import Predictor
+    from .train import Stop, fit
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "augment": "api", "embed": "api", "evaluate": "api", "finetune": "api", "load": "api", "predict": "api",
+    "pretrain": "api", "Backbone": "backbone", "CheckpointError": "errors", "ConfigError": "errors",
+    "DataError": "errors", "DivergedError": "errors", "VisionftError": "errors", "WeightsError": "errors",
+    "Objective": "objective", "View": "objective", "quickstart": "quickstart", "Finetune": "recipe",
+    "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
+    "fit": "train",
+}  # fmt: skip
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import visionft` costs milliseconds and not seconds."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'visionft' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

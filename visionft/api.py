@@ -1,0 +1,161 @@
+"""The verbs: pretrain, finetune, evaluate, predict, embed, augment, in the words of the command line; assembly only."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import backbone as backbones
+from . import config, recipe
+from .checkpoint import replace
+from .data.prepare import prepare
+from .data.scan import scan
+from .data.sheet import sheet, write_png
+from .data.sources import read
+from .errors import ConfigError, DataError
+from .features import features
+from .log import Console, Sink
+from .tasks.predictor import Prediction, Predictor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def verb(of: type) -> Callable[[F], F]:
+    """Give a function the keys of its recipe as keywords, in `help()` too."""
+
+    def wrap(function: F) -> F:
+        @functools.wraps(function)
+        def call(first: Any = None, /, *sources: Any, **words: Any) -> Any:
+            extras = {k: words.pop(k) for k in own if k in words}
+            named = {} if first is None else {lead: first}
+            made = first if isinstance(first, of) else config.load(of, *sources, {**named, **words})
+            return function(made, **extras)
+
+        own = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        lead = "run" if "run" in inspect.signature(of).parameters else "data"
+        keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(of).parameters.values()]
+        shown = [inspect.Parameter(lead, inspect.Parameter.POSITIONAL_ONLY, default=None)]
+        keys = [p for p in keywords if p.name != lead]
+        extra = [p for p in inspect.signature(function).parameters.values() if p.name in own]
+        call.__signature__ = inspect.Signature([*shown, *keys, *extra])  # type: ignore[attr-defined]
+        call.recipe = of  # type: ignore[attr-defined]
+        return typing.cast(F, call)
+
+    return wrap
+
+
+@verb(recipe.Pretrain)
+def pretrain(recipe: recipe.Pretrain, *, log: Sequence[Sink] = (), quiet: bool = False, dry_run: bool = False) -> Any:
+    """Learn a backbone from a folder of unlabeled images; returns the finished run."""
+    from .pretraining.run import pretrain as run
+    from .pretraining.run import rehearse
+
+    console = _console(quiet)
+    return rehearse(recipe, console=console) if dry_run else run(recipe, console=console, log=log)
+
+
+@verb(recipe.Finetune)
+def finetune(recipe: recipe.Finetune, *, log: Sequence[Sink] = (), quiet: bool = False, dry_run: bool = False) -> Any:
+    """Teach a backbone to classify labelled images; returns the finished run."""
+    from .tasks.run import finetune as run
+    from .tasks.run import rehearse
+
+    console = _console(quiet)
+    return rehearse(recipe, console=console) if dry_run else run(recipe, console=console, log=log)
+
+
+@verb(recipe.Evaluate)
+def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float]:
+    """Measure a fine-tuned run on labelled images: plain numbers with 95 % bootstrap intervals."""
+    from .evaluation.classification import summarise
+
+    model, console = load(recipe.run), _console(quiet)
+    table = scan(read(_needed(recipe.data, "data"), labelled=True), bad=recipe.bad, white=model.images["white"]).table
+    unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(model.classes))
+    if unknown:
+        raise DataError(f"{recipe.run} knows {', '.join(model.classes)}; the data has {', '.join(unknown)} too")
+    import torch
+
+    labels = torch.tensor([model.classes.index(table.classes[i]) for i in table.labels])
+    said = model.probabilities(model.decode(table), batch=recipe.batch)
+    groups = table.groups if table.grouped else None
+    console.say(f"{len(table)} images of {table.source}")
+    return summarise(said, labels, classes=model.classes, groups=groups)
+
+
+@verb(recipe.Predict)
+def predict(recipe: recipe.Predict) -> list[Prediction]:
+    """Classify images with a fine-tuned run; with `out`, also write a CSV."""
+    model = load(recipe.run)
+    found = model.predict(_needed(recipe.images, "images"), batch=recipe.batch)
+    if recipe.out:
+        replace(Path(recipe.out), lambda beside: _write_csv(beside, model, found))
+    return found
+
+
+@verb(recipe.Embed)
+def embed(recipe: recipe.Embed, *, quiet: bool = False) -> tuple[list[str], np.ndarray]:
+    """Feature vectors of images: their names, and N D float32; with `out`, also written as .npz."""
+    console = _console(quiet)
+    ready = prepare(recipe, console, labelled=False)
+    backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
+    digests = [r.digest for r in ready.table]
+    z = features(backbone, ready.pixels, digests, size=recipe.size, progress=console.progress("features"))
+    names, array = [r.name for r in ready.table], z.numpy()
+    if recipe.out:
+        replace(Path(recipe.out), lambda beside: _write_npz(beside, names, array))
+    return names, array
+
+
+@verb(recipe.Augment)
+def augment(recipe: recipe.Augment, *, quiet: bool = False) -> Path:
+    """Draw what a policy does to the first images of a source; returns the picture's path."""
+    import dataclasses
+
+    few = read(_needed(recipe.data, "data"), labelled=False)
+    some = dataclasses.replace(recipe, data=few.take(range(min(recipe.rows, len(few)))))
+    pixels = prepare(some, _console(quiet), labelled=False, dry=True).pixels
+    made = sheet(
+        pixels, recipe.policy, size=recipe.size, count=recipe.count, channels=recipe.channels, seed=recipe.seed
+    )
+    write_png(Path(recipe.out), made)
+    return Path(recipe.out)
+
+
+def load(run: str | Path) -> Predictor:
+    """A finished fine-tuning run, ready to `predict(images)`."""
+    if not run:
+        raise ConfigError("run is missing: name a run folder, e.g. runs/quickstart")
+    return Predictor.load(run)
+
+
+def _console(quiet: bool) -> Console:
+    from . import parallel
+
+    return Console(quiet=quiet or parallel.rank() > 0)
+
+
+def _needed(value: Any, name: str) -> Any:
+    if value is None:
+        raise ConfigError(f"{name} is missing: say {name}=...")
+    return value
+
+
+def _write_csv(path: Path, model: Predictor, found: Sequence[Prediction]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "label", "probability", *model.classes])
+        for p in found:
+            table.writerow([p.image, p.label, f"{p.probability:.6f}", *(f"{v:.6f}" for v in p.probabilities.values())])
+
+
+def _write_npz(path: Path, names: Sequence[str], array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.savez(file, names=np.array(names), features=array)

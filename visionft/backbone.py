@@ -1,0 +1,164 @@
+"""One face for every timm model: images in, features out, and an ordering of its layers from stem to head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from . import weights
+from .config import suggest
+from .errors import WeightsError
+
+
+class Backbone(nn.Module):
+    """A timm model without its classifier, with the normalisation its weights were trained for.
+
+    `size` fixes the position embeddings of models that have them; `mean` and `std` are in [0, 1] units of the pixel.
+    uint8 images are pixels and are normalised here; floating-point images are taken as normalised already.
+    """
+
+    net: Any  # timm models carry attributes that nn.Module's type does not know
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        channels: int = 3,
+        size: int | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(name):
+            raise WeightsError(f"timm has no model {name!r}{suggest(name, timm.list_models())[:200]}")
+        self.name, self.channels, self.size = name, channels, size
+        self.net = _create(name, channels, size)
+        self.dim: int = getattr(self.net, "head_hidden_size", None) or self.net.num_features
+        cfg = self.net.pretrained_cfg
+        self.register_buffer("mean", _per_channel(mean or cfg["mean"], channels), persistent=False)
+        self.register_buffer("std", _per_channel(std or cfg["std"], channels), persistent=False)
+        self.loaded = weights.Loaded("random initialisation", ())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """B C H W -> B D, the pooled features that heads and objectives consume."""
+        return self.net(self.normalise(images))  # type: ignore[no-any-return]
+
+    def maps(self, images: Tensor, n: int = 1) -> list[Tensor]:
+        """B C H W -> the last n feature maps, each B C' h w, finest first."""
+        out: list[Tensor] = self.net.forward_intermediates(
+            self.normalise(images), indices=n, output_fmt="NCHW", intermediates_only=True
+        )
+        return out
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 pixels -> what the weights expect; floating-point images pass unchanged."""
+        if images.dtype != torch.uint8:
+            return images
+        return (images.float() / 255 - self.mean) / self.std
+
+    def depth_of(self) -> dict[str, int]:
+        """Layer of each parameter, 0 at the stem; what layer-wise rates and freezing read."""
+        groups = group_parameters(self.net, self.net.group_matcher(), reverse=True)
+        return {f"net.{name}": depth for name, depth in groups.items()}
+
+    def side(self, pixels: float) -> int:
+        """The nearest image side that this model can take (a multiple of the patch, of 8 for convolutions)."""
+        patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", None)
+        step = 8 if patch is None else int(patch[0] if isinstance(patch, (tuple, list)) else patch)
+        return max(step, round(pixels / step) * step)
+
+    def spec(self) -> dict[str, Any]:
+        """What `load` needs to build this backbone again."""
+        flat = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
+        return {"name": self.name, "channels": self.channels, "size": self.size, **flat}
+
+
+def load(
+    name: str, source: str = "auto", *, channels: int = 3, size: int | None = None, strict: bool = True
+) -> Backbone:
+    """Build a backbone and its weights.
+
+    `name` is a timm model or a run folder; `source` is none, timm, a file, a run folder or package:NAME, and auto
+    means the run folder where there is one, else timm's hub. Raises WeightsError when weights are missing or misfit.
+    """
+    if (Path(name) / "run.json").is_file():
+        return _from_run(Path(name), channels, size)
+    if source in ("auto", "timm"):
+        return _from_hub(name, channels, size, strict)
+    if source == "none":
+        return Backbone(name, channels=channels, size=size)
+    if source.startswith("package:"):
+        package, state = weights.from_package(source.removeprefix("package:"), name)
+        backbone = Backbone(name, channels=channels, size=size, mean=package.mean, std=package.std)
+        backbone.loaded = weights.fill(backbone.net, package.rename(state, backbone.net), source, strict=strict)
+        return backbone
+    path = Path(source)
+    if (path / "run.json").is_file():
+        found = _from_run(path, channels, size)
+        if found.name != name:
+            raise WeightsError(f"{path} holds {found.name}, not {name}; leave backbone={path} to take it")
+        return found
+    if not path.is_file():
+        raise WeightsError(f"weights={source} is no file, no run folder and none of {_local_sources(name)}")
+    backbone = Backbone(name, channels=channels, size=size)
+    backbone.loaded = weights.fill(backbone.net, weights.read(path), str(path), strict=strict)
+    return backbone
+
+
+def _from_run(run: Path, channels: int, size: int | None) -> Backbone:
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    file = run / "backbone.safetensors"
+    if "backbone" not in info or not file.is_file():
+        raise WeightsError(f"{run} has no finished backbone; resume it by running its recipe again")
+    spec = {**info["backbone"], "size": size or info["backbone"]["size"]}
+    if channels != spec["channels"]:
+        raise WeightsError(f"{run} was trained on {spec['channels']} channels; set channels={spec['channels']}")
+    backbone = Backbone(**spec)
+    backbone.loaded = weights.fill(backbone.net, weights.read(file), f"run {run}")
+    return backbone
+
+
+def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backbone:
+    backbone = Backbone(name, channels=channels, size=size)
+    try:
+        state = timm.create_model(name, pretrained=True).state_dict()
+    except Exception as error:  # no network, no such weights: each hub library has its own exceptions
+        raise WeightsError(
+            f"timm's weights of {name} cannot be had ({type(error).__name__}: {str(error).splitlines()[0][:120]}); "
+            f"without a network use {_local_sources(name)}"
+        ) from error
+    backbone.loaded = weights.fill(
+        backbone.net, state, f"timm ({backbone.net.pretrained_cfg['tag'] or 'default'})", strict=strict
+    )
+    return backbone
+
+
+def _local_sources(name: str) -> str:
+    shipped = [f"weights=package:{p}" for p in weights.installed() if weights.PACKAGES[p].model == name]
+    others = [f"backbone={weights.PACKAGES[p].model} weights=package:{p}" for p in weights.installed()]
+    return ", ".join([*(shipped or others), "weights=FILE.safetensors", "weights=RUN_FOLDER", "weights=none (random)"])
+
+
+def _create(name: str, channels: int, size: int | None) -> Any:
+    common: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    if size is not None:
+        for flexible in ({"img_size": size, "dynamic_img_size": True}, {"img_size": size}):
+            try:
+                return timm.create_model(name, **common, **flexible)
+            except TypeError:  # the model's constructor has no such option: it takes any size anyway
+                continue
+    return timm.create_model(name, **common)
+
+
+def _per_channel(values: Sequence[float], channels: int) -> Tensor:
+    filled = list(values) if len(values) == channels else [sum(values) / len(values)] * channels
+    return torch.tensor(filled).view(1, channels, 1, 1)

@@ -1,0 +1,141 @@
+"""visionft VERB [RECIPE.yaml] key=value ...: the command line says what the Python functions say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__, config, recipe
+from .errors import ConfigError, VisionftError
+
+VERBS: dict[str, tuple[type, str]] = {
+    "quickstart": (recipe.Quickstart, "visionft quickstart"),
+    "pretrain": (recipe.Pretrain, "visionft pretrain data=photos/ backbone=resnet18 objective=simclr minutes=30"),
+    "finetune": (recipe.Finetune, "visionft finetune data=labelled/ backbone=runs/pretrain"),
+    "evaluate": (recipe.Evaluate, "visionft evaluate runs/finetune data=labelled/"),
+    "predict": (recipe.Predict, "visionft predict runs/finetune IMAGE..."),
+    "embed": (recipe.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
+    "augment": (recipe.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 when it worked, 2 when the words were wrong, 130 when it was interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except VisionftError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"\n{str(stop) or 'stopped'}", file=sys.stderr)
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    flags = {w for w in words if w in ("--help", "-h", "--dry-run", "--quiet", "--version")}
+    words = [w for w in words if w not in flags]
+    if "--version" in flags:
+        print(__version__)
+        return 0
+    if not words or words[0] == "help":
+        print(_overview())
+        return 0
+    name, *rest = words
+    if name == "doctor":
+        from .doctor import doctor
+
+        print("\n".join(doctor()))
+        return 0
+    if name not in VERBS:
+        raise ConfigError(f"there is no verb {name!r}{config.suggest(name, [*VERBS, 'doctor'])}")
+    cls, example = VERBS[name]
+    if flags & {"--help", "-h"}:
+        print(_help(name, cls, example))
+        return 0
+    if unknown := [w for w in rest if w.startswith("--")]:
+        raise ConfigError(
+            f"there is no option {unknown[0]}{config.suggest(unknown[0], ['--help', '--dry-run', '--quiet'])}"
+        )
+    return _call(name, _load(cls, rest), quiet="--quiet" in flags, dry="--dry-run" in flags)
+
+
+def _load(cls: type, words: list[str]) -> Any:
+    """Positional words: a recipe file, or the run folder and what follows it."""
+    named = [w for w in words if "=" in w and not Path(w).exists()]
+    loose = [w for w in words if w not in named]
+    keys = {f.name for f in dataclasses.fields(cls)}
+    if "run" not in keys:
+        return config.load(cls, *loose, *named)
+    lead: dict[str, Any] = {"run": loose[0]} if loose else {}
+    if loose[1:]:
+        lead["images" if "images" in keys else "data"] = loose[1:] if "images" in keys else loose[1]
+    return config.load(cls, lead, *named)
+
+
+def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
+    if name == "quickstart":
+        from .quickstart import quickstart
+
+        quickstart(made, quiet=quiet)
+        return 0
+    from . import api
+
+    options: dict[str, Any] = {} if name == "predict" else {"quiet": quiet}
+    if dry and name not in ("pretrain", "finetune"):
+        raise ConfigError(f"--dry-run is for pretrain and finetune; {name} has nothing to plan")
+    result = getattr(api, name)(made, **options, **({"dry_run": True} if dry else {}))
+    for line in _lines(name, result, made) if not dry else result:
+        print(line)
+    return 0
+
+
+def _lines(name: str, result: Any, made: Any) -> list[str]:
+    if name == "predict":
+        return [f"{p.image}\t{p.label}\t{p.probability:.3f}" for p in result]
+    if name == "evaluate":
+        return [json.dumps(result, indent=2)]
+    if name == "embed":
+        return [f"{result[1].shape[0]} images, {result[1].shape[1]} features" + (f" in {made.out}" if made.out else "")]
+    return [str(result if isinstance(result, Path) else result.out)]
+
+
+def _overview() -> str:
+    lines = [f"visionft {__version__}: {recipe.__doc__ and 'transfer learning for vision, one loop'}", ""]
+    lines += [f"  {name:<11} {cls.__doc__}" for name, (cls, _) in VERBS.items()]
+    lines += ["  doctor      Say what this machine and installation can do.", ""]
+    return "\n".join([*lines, "visionft VERB --help lists every key."])
+
+
+def _help(name: str, cls: type, example: str) -> str:
+    rows = config.keys(cls)
+    wide = max(len(key) for key, *_ in rows)
+    lines = [f"{cls.__doc__}", "", f"  {example}", "", "keys (key = default: meaning):"]
+    lines += [f"  {key:<{wide}} = {default:<12} {meaning} [{kind}]" for key, kind, default, meaning in rows]
+    return "\n".join([*lines, *_objectives(name)])
+
+
+def _objectives(name: str) -> list[str]:
+    """The options of what can be trained, read from constructors and their docstrings."""
+    if name not in ("pretrain", "finetune"):
+        return []
+    from .objective import OBJECTIVES, find
+
+    word, lines = ("objective", []) if name == "pretrain" else ("task", [])
+    for known, path in OBJECTIVES.items():
+        if ("pretraining" in path) != (name == "pretrain"):
+            continue
+        cls, _ = find(known)
+        meanings = dict(line.strip().split(": ", 1) for line in (cls.__doc__ or "").splitlines() if ": " in line)
+        lines += ["", f"{word}={known}: {(cls.__doc__ or '').splitlines()[0]}"]
+        lines += [f"  {word}.{k} = {p.default if p.default is not p.empty else '(filled in)'}  {meanings.get(k, '')}"
+                  for k, p in config.options(cls).items()]  # fmt: skip
+    return lines
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,86 @@
+"""From what the user named to clean records and decoded pixels: read, scan, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visionft.config import load, suggest
+from visionft.errors import ConfigError
+from visionft.log import Console
+from visionft.objective import View
+from visionft.recipe import Images
+
+from .cache import cached
+from .records import Table
+from .scan import Scan, scan
+from .sources import read
+
+KEPT = 1.5  # decoded images keep a short side of this many times the model's, so that random crops stay sharp
+
+
+class Chosen(Sequence[np.ndarray]):
+    """Some of the pixels, in another order, without a copy."""
+
+    def __init__(self, pixels: Sequence[np.ndarray], indices: Iterable[int]) -> None:
+        self.pixels, self.indices = pixels, [int(i) for i in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        return self.pixels[self.indices[index]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Clean records, what the scan found, and the decoded pixels of each record."""
+
+    table: Table
+    scan: Scan
+    pixels: Sequence[np.ndarray]
+
+    def part(self, indices: Iterable[int]) -> tuple[Table, Sequence[np.ndarray]]:
+        """The records at these places and their pixels."""
+        places = [int(i) for i in indices]
+        return self.table.take(places), Chosen(self.pixels, places)
+
+
+def prepare(images: Images, console: Console, *, labelled: bool, dry: bool = False) -> Prepared:
+    """Read, scan and decode `images.data`, saying what was found. A dry run keeps nothing on disk."""
+    if images.data is None:
+        raise ConfigError("data is missing: name a folder, a CSV or sample:elpv, e.g. data=photos/")
+    table = read(images.data, labelled=labelled)
+    found = scan(
+        table, bad=images.bad, channels=images.channels, white=images.white, progress=console.progress("scanning")
+    )
+    for line in found.lines():
+        console.say(line)
+    return Prepared(found.table, found, decoded(images, found.table, console, dry=dry))
+
+
+def decoded(images: Images, table: Table, console: Console, *, dry: bool = False) -> Sequence[np.ndarray]:
+    """The pixels of every record, decoded once, H W C uint8."""
+    return cached(
+        table,
+        edge=round(images.size * KEPT),
+        channels=images.channels,
+        white=images.white,
+        store="off" if dry else images.cache,
+        progress=console.progress("decoding"),
+    )
+
+
+def override(views: Mapping[str, View], changes: Mapping[str, Any]) -> dict[str, View]:
+    """Apply a recipe's `views` table to what an objective sees, e.g. {"crops": {"count": 4}}."""
+    made = dict(views)
+    for name, change in changes.items():
+        if name not in views or not isinstance(change, Mapping):
+            raise ConfigError(
+                f"views.{name} is no view of this objective{suggest(name, views)}; say views.NAME.count=4"
+            )
+        made[name] = load(View, vars(views[name]), change)
+    return made

@@ -1,0 +1,27 @@
+"""What can go wrong at a border: each message says what, where, and what would work."""
+
+from __future__ import annotations
+
+
+class VisionftError(ValueError):
+    """The root of every error this package raises on purpose."""
+
+
+class ConfigError(VisionftError):
+    """The recipe cannot be run as written."""
+
+
+class DataError(VisionftError):
+    """A file, table or folder of data cannot be used."""
+
+
+class CheckpointError(VisionftError):
+    """A run folder or checkpoint is missing, incomplete or belongs to another run."""
+
+
+class WeightsError(VisionftError):
+    """Pretrained weights are missing or do not fit the model."""
+
+
+class DivergedError(VisionftError, FloatingPointError):
+    """A loss or gradient is no longer finite."""

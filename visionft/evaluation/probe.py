@@ -1,0 +1,142 @@
+"""A linear probe: multinomial logistic regression on frozen features, its penalty chosen by cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from visionft.errors import DataError
+
+GRID = (3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # few noisy labels want the left end, many clean ones the right
+FALLBACK = 3e-2  # when no class has two samples, nothing can be held out
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted linear head; `weight` and `bias` act on raw features, so they can be copied into an `nn.Linear`."""
+
+    weight: Tensor  # C D
+    bias: Tensor  # C
+    l2: float
+    cv: dict[float, float] = field(default_factory=dict)  # l2 -> mean log-loss of held-out samples
+
+    def logits(self, features: Tensor) -> Tensor:
+        """N D -> N C."""
+        return F.linear(features.float(), self.weight, self.bias)
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """N D -> N C, rows sum to one."""
+        return self.logits(features).softmax(dim=1)
+
+
+def fit_probe(
+    features: Tensor, labels: Tensor, *, classes: int, l2: float | None = None, folds: int = 4, seed: int = 0
+) -> Probe:
+    """Minimise mean cross-entropy + l2/2 ||W||² over standardised features; without `l2`, cross-validate it.
+
+    Features N D, labels N. The same objective as scikit-learn's LogisticRegression at C = 1 / (l2 N), except that
+    scikit-learn spends one weight vector on two classes where we spend two: there C = 2 / (l2 N).
+    A class that has no sample is given a constant, low logit and is never predicted. Raises DataError on features that
+    are not finite, labels outside 0..classes-1, and labels that name fewer than two classes.
+    """
+    _check(features, labels, classes)
+    seen = labels.bincount().nonzero().flatten()  # ascending
+    target = torch.searchsorted(seen, labels)
+    mean, std = _standard(features)
+    z = (features.float() - mean) / std
+    cv: dict[float, float] = {}
+    if l2 is None:
+        cv = _cross_validate(z, target, fold_of(target, folds, seed))
+        l2 = min(cv, key=cv.__getitem__) if cv else FALLBACK
+    head = _Head(z.new_zeros(len(seen), z.shape[1]), z.new_zeros(len(seen)))
+    head.minimise(z, target, l2, tolerance=1e-6)
+    # an unseen class scores as if it had been seen half a time, next to the rarest; seen logits average to zero
+    unseen = head.bias.min() - torch.log(2.0 * target.bincount().min())
+    weight, bias = z.new_zeros(classes, z.shape[1]), unseen.repeat(classes)
+    weight[seen] = head.weight / std
+    bias[seen] = head.bias - weight[seen] @ mean
+    return Probe(weight, bias, l2, cv)
+
+
+def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
+    """Deal samples to folds class by class, so that folds have equal shares; -1 marks a class's only sample.
+
+    An only sample is never held out, and two never share a fold: every training part has every class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    by_class = by_class[labels.bincount()[labels[by_class]] > 1]
+    fold = torch.full_like(labels, -1)
+    fold[by_class] = torch.arange(len(by_class)) % max(2, folds)
+    return fold
+
+
+def _cross_validate(z: Tensor, labels: Tensor, fold: Tensor) -> dict[float, float]:
+    """Mean held-out log-loss for each l2 of the grid, from strong to weak, until weaker has been worse twice.
+
+    The features were standardised over all folds: that looks at no label, and keeps l2 on one scale.
+    """
+    parts = [(fold != f, fold == f) for f in range(int(fold.max()) + 1)]
+    classes = int(labels.max()) + 1
+    heads = [_Head(z.new_zeros(classes, z.shape[1]), z.new_zeros(classes)) for _ in parts]
+    cv: dict[float, float] = {}
+    for l2 in GRID if parts else ():
+        total = 0.0
+        for head, (train, held) in zip(heads, parts, strict=True):  # each l2 starts where the last one ended
+            head.minimise(z[train], labels[train], l2, tolerance=1e-4)
+            total += float(F.cross_entropy(F.linear(z[held], head.weight, head.bias), labels[held], reduction="sum"))
+        cv[l2] = total / int((fold >= 0).sum())
+        if min(list(cv.values())[-2:]) > min(cv.values()):
+            break
+    return cv
+
+
+@dataclass
+class _Head:
+    weight: Tensor  # C D
+    bias: Tensor  # C
+
+    def minimise(self, z: Tensor, labels: Tensor, l2: float, tolerance: float) -> None:
+        """Go down to where no component of the gradient exceeds `tolerance`, by L-BFGS."""
+        truth = F.one_hot(labels, len(self.bias)).to(z)
+        optimizer = torch.optim.LBFGS(
+            [self.weight, self.bias],
+            max_iter=500,
+            history_size=20,
+            tolerance_grad=tolerance,
+            tolerance_change=0,
+            line_search_fn="strong_wolfe",
+        )
+
+        def objective() -> float:  # the gradient by hand: it works under inference_mode, too
+            log_p = F.linear(z, self.weight, self.bias).log_softmax(dim=1)
+            excess = (log_p.exp() - truth) / len(z)
+            self.weight.grad = excess.T @ z + l2 * self.weight
+            self.bias.grad = excess.sum(dim=0)
+            return float(-(log_p * truth).sum() / len(z) + l2 / 2 * self.weight.square().sum())
+
+        optimizer.step(objective)  # torch has not annotated it
+
+
+def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature; constant ones are given 1, so that they stay silent."""
+    mean, std = features.double().mean(dim=0), features.double().std(dim=0, correction=0)
+    varies = std > 1e-6 * mean.abs()
+    return mean.float(), torch.where(varies, std, 1.0).float()
+
+
+def _check(features: Tensor, labels: Tensor, classes: int) -> None:
+    if features.ndim != 2 or labels.shape != features.shape[:1]:
+        raise DataError(f"a probe needs features N D and labels N, not {[*features.shape]} and {[*labels.shape]}")
+    if len(bad := (~features.isfinite().all(dim=1)).nonzero()):
+        raise DataError(f"the features of {len(bad)} samples are not finite, the first is sample {int(bad[0])}")
+    if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+        raise DataError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}; {classes} classes allow 0 to {classes - 1}"
+        )
+    if labels.bincount().count_nonzero() < 2:
+        raise DataError("a probe needs samples of at least two classes; these labels name fewer")

@@ -1,0 +1,88 @@
+"""Frozen features, computed once: what probes, kNN and scorers stand on, in seconds the second time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .backbone import Backbone
+from .checkpoint import replace
+from .data.cache import cache_root
+from .data.views import Views, batches
+from .objective import View
+from .precision import inference, native_bf16
+from .weights import fingerprint
+
+EVALUATION = {"image": View("none")}
+
+
+def features(
+    backbone: Backbone,
+    pixels: Sequence[np.ndarray],
+    digests: Sequence[str],
+    *,
+    size: int,
+    batch: int = 64,
+    store: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Pooled features of every image, `N D` float32, in order.
+
+    Cached on disk under a hash of the weights, the preprocessing and the arithmetic, image by image by content
+    (`digests`): a new split, a new order or ten more photos compute only what is new. `store=False` keeps nothing.
+    """
+    folder = cache_root() / "features" / _key(backbone, size)
+    known = _read(folder) if store else {}
+    missing = [i for i, d in enumerate(digests) if d not in known]
+    made = _compute(
+        backbone, [pixels[i] for i in missing] if len(missing) < len(pixels) else pixels, size, batch, progress
+    )
+    fresh = {digests[i]: row for i, row in zip(missing, made, strict=True)}
+    if store and fresh:
+        _write(folder, fresh)
+    return torch.stack([fresh[d] if d in fresh else known[d] for d in digests])
+
+
+@torch.no_grad()
+def _compute(
+    backbone: Backbone, pixels: Sequence[np.ndarray], size: int, batch: int, progress: Callable[[int, int], None] | None
+) -> Tensor:
+    training, out = backbone.training, []
+    data = Views(pixels, EVALUATION, {"image": size}, channels=backbone.channels)
+    device = backbone.mean.device
+    backbone.eval().to(memory_format=torch.channels_last)
+    for done, part in enumerate(batches(data, batch)):
+        with inference(device):
+            out.append(backbone(part["image"].to(device)).float().cpu())
+        if progress:
+            progress(min(len(data), (done + 1) * batch), len(data))
+    backbone.train(training)
+    return torch.cat(out) if out else torch.zeros(0, backbone.dim)
+
+
+def _key(backbone: Backbone, size: int) -> str:
+    text = [fingerprint(backbone.net), backbone.spec(), size, native_bf16(backbone.mean.device)]
+    return hashlib.blake2b(repr(text).encode(), digest_size=16).hexdigest()
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    known: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        known |= load_file(file)
+    return known
+
+
+def _write(folder: Path, rows: dict[str, Tensor]) -> None:
+    """One new file for what was new: processes add beside each other and overwrite nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = hashlib.blake2b("".join(sorted(rows)).encode(), digest_size=8).hexdigest()
+    replace(
+        folder / f"{name}-{os.getpid()}.safetensors", lambda f: save_file({k: v.clone() for k, v in rows.items()}, f)
+    )

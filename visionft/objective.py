@@ -1,0 +1,92 @@
+"""What a model is trained for: pretraining, fine-tuning, CLIP and language modelling differ only here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from . import config
+from .errors import ConfigError
+
+OBJECTIVES = {
+    "simclr": "visionft.pretraining.simclr:SimCLR",
+    "dino": "visionft.pretraining.dino:DINO",
+    "mae": "visionft.pretraining.mae:MAE",
+    "classify": "visionft.tasks.classify:Classify",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One entry of a batch: `count` augmented images of each record (None: a single one, without the V axis)."""
+
+    policy: Any = "ssl"  # a name of the table of policies, or an albumentations Compose
+    count: int | None = None
+    share: float = 1.0  # side of the image relative to the recipe's size
+    scale: tuple[float, float] | None = None  # area of the random crop; None leaves the policy's own
+
+
+class Objective(nn.Module):
+    """A batch in, losses out.
+
+    Subclasses hold whatever they train (`self.backbone`, heads) and whatever they only consult (a teacher, a queue:
+    parameters with `requires_grad=False`). The loop knows nothing else about them.
+    """
+
+    backbone: Any
+    sees: ClassVar[Mapping[str, View]] = {"image": View()}
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return named scalars; `loss` is the one that is minimised, the others are logged.
+
+        Images are uint8 `B C H W` (or `B V C H W`), as the data delivers them: the backbone normalises.
+        `batch["draw"]` holds one int64 per image, a function of (seed, epoch, index): see `noise`.
+        """
+        raise NotImplementedError
+
+    def project(self, features: Tensor) -> Tensor:
+        """What the loss compares, B D -> B P: a collapse shows there first. Without a head, the features."""
+        return features
+
+    def after_step(self, progress: float) -> None:
+        """Hear once per optimizer step how much of the run is done, in (0, 1]: move a teacher, warm a temperature."""
+
+
+def noise(draw: Tensor, n: int) -> Tensor:
+    """Uniform numbers in [0, 1), `B -> B n`, that depend on each image's own draw and on nothing else.
+
+    So an image is masked alike in any batch, part of a batch, or process (splitmix64's finaliser over a counter).
+    """
+    x = draw[:, None] + torch.arange(1, n + 1, device=draw.device) * -7046029254386353131
+    x = (x ^ (x >> 30 & 0x3FFFFFFFF)) * -4658895280553007687
+    x = (x ^ (x >> 27 & 0x1FFFFFFFFF)) * -7723592293110705685
+    return ((x ^ (x >> 31 & 0x1FFFFFFFF)) >> 40 & 0xFFFFFF).to(torch.float32) / 2**24
+
+
+def find(choice: Any) -> tuple[type[Objective], dict[str, Any]]:
+    """Resolve a recipe's `objective`: a name, an import path `module:Class`, a class, or a mapping with options.
+
+    Raises ConfigError for an unknown name or option, with the nearest valid one.
+    """
+    name, options = config.named(choice, "objective")
+    cls: type[Any] = name if inspect.isclass(name) else _import(str(name))
+    return cls, config.bind(cls, options, "objective")
+
+
+def _import(name: str) -> type[Objective]:
+    plugins = {p.name: p.value for p in entry_points(group="visionft.objectives")}
+    path = {**plugins, **OBJECTIVES}.get(name, name)
+    if ":" not in path:
+        raise ConfigError(f"no objective is called {name!r}{config.suggest(name, [*OBJECTIVES, *plugins])}")
+    module, attribute = path.split(":", 1)
+    try:
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"objective {name!r} cannot be imported: {error}") from error

@@ -1,0 +1,77 @@
+"""What a run would do and cost, measured on a few real images, before it does anything."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from . import config, tuning
+from .data.views import Views
+from .log import clock
+from .objective import Objective
+from .order import Draw
+from .precision import Precision
+from .recipe import Recipe
+from .train import total_steps
+
+_IMAGES = 16
+
+
+def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
+    """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory."""
+    groups = tuning.groups(objective, recipe)
+    twin = copy.deepcopy(objective)
+    tuning.settle(twin)
+    count = min(_IMAGES, len(data))
+    batch = data.collate([data[Draw(i)] for i in range(count)])
+    device = torch.device("cpu")
+    precision = Precision.choose(
+        "auto" if recipe.precision == "auto" else recipe.precision, twin, lambda n: batch, device
+    )
+    per_image = (min(precision.measured.values()) if precision.measured else _seconds(twin, batch)) / count
+    steps = total_steps(recipe, len(data))
+    seconds = recipe.minutes * 60 if recipe.minutes and not steps else (steps or 0) * recipe.batch * per_image
+    weights = sum(p.numel() for g in groups for p in g["params"])
+    fixed = sum(p.numel() for p in objective.parameters()) - weights
+    moments = 2 if recipe.optim.name == "adamw" else 1
+    live = _activations(twin, batch, precision) / count * recipe.batch / recipe.accumulate
+    memory = 4 * (weights * (2 + moments) + fixed) + live
+    rows = [
+        f"  {name:<72} {rate:>9} {tensors:>5} tensors {n / 1e6:>8.2f} M"
+        for name, rate, tensors, n in tuning.describe(objective, groups)
+    ]
+    return [
+        *yaml.safe_dump(config.plain(recipe), sort_keys=False).splitlines(),
+        "",
+        "what learns, how fast:",
+        *rows,
+        "",
+        f"start: {objective.backbone.loaded}",
+        f"precision: {precision}",
+        f"steps: {steps or 'by the clock'} of {recipe.batch} images, {len(data)} images",
+        f"time: about {clock(seconds)} ({1 / per_image:.0f} images/s measured here, without evaluations)",
+        f"memory: about {memory / 2**20:.0f} MiB for weights, moments and activations, beside the decoded images",
+        "nothing was written.",
+    ]
+
+
+def _seconds(objective: nn.Module, batch: dict[str, Any]) -> float:
+    measured = Precision.choose("auto", objective, lambda n: batch, torch.device("cpu")).measured
+    return measured["fp32"]
+
+
+def _activations(objective: nn.Module, batch: dict[str, Any], precision: Precision) -> float:
+    """Bytes that autograd keeps between forward and backward."""
+    kept: dict[int, int] = {}
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t), precision.autocast(torch.device("cpu")):
+        objective(batch)["loss"].backward()
+    return float(sum(kept.values()))

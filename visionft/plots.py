@@ -1,0 +1,181 @@
+"""The figures of a report: matplotlib Figures made without global state, quiet enough to be printed.
+
+Each carries, as its label (`Figure.get_label`), the sentence a reader who cannot see it should hear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from visionft.evaluation.classification import expected_calibration_error
+from visionft.evaluation.classification import reliability as calibration
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = npt.NDArray[Any]
+# the report turns these very colours into variables of its style sheet, which knows light from dark
+INK, MUTED, RULE = "#1a1d21", "#626a73", "#d4d8dd"
+SERIES = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5", "#b83280", "#718096")
+SMALL = 8.5  # points
+NUMBERED = 12  # a confusion matrix of more classes shows shades only
+
+
+def curves(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], x: str = "step") -> Figure:
+    """Draw columns of a log over `x` on one axis; rows that lack a key are skipped for it."""
+    figure, axes = _figure(5.6, 2.9)
+    heard = []
+    for i, key in enumerate(keys):
+        points = [(row[x], row[key]) for row in rows if x in row and row.get(key) is not None]
+        if not points:
+            continue
+        at, values = zip(*points, strict=True)
+        marker = "o" if len(points) < 12 else ""
+        axes.plot(at, values, color=SERIES[i % len(SERIES)], linewidth=1.4, marker=marker, markersize=3, label=key)
+        heard.append(f"{key} from {values[0]:.4g} to {values[-1]:.4g}")
+    axes.set_xlabel(x, color=MUTED, fontsize=SMALL)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    _legend(axes)
+    figure.set_label(f"Curves over {x}: {'; '.join(heard) or 'no values'}.")
+    return figure
+
+
+def confusion(matrix: Array, classes: Sequence[str]) -> Figure:
+    """Draw counts C C, rows the truth; shade is the share of the row, so that rare classes show as well."""
+    matrix = np.asarray(matrix)
+    side = min(1.4 + 0.5 * len(classes), 6.4)
+    figure, axes = _figure(side + 0.4, side)
+    share = matrix / matrix.sum(axis=1, keepdims=True).clip(1)
+    shade = LinearSegmentedColormap.from_list("shade", [to_rgba(SERIES[0], 0.04), to_rgba(SERIES[0], 0.62)])
+    axes.pcolormesh(share, cmap=shade, vmin=0, vmax=1)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    if len(classes) <= NUMBERED:
+        for (row, column), count in np.ndenumerate(matrix):
+            weight = "bold" if row == column else "normal"
+            axes.text(
+                column + 0.5, row + 0.5, f"{count}", ha="center", va="center", color=INK, fontsize=9, weight=weight
+            )
+    at = np.arange(len(classes)) + 0.5
+    slant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if len(classes) > 3 else {}
+    axes.set_xticks(at, classes, parse_math=False, **slant)
+    axes.set_yticks(at, classes, parse_math=False)
+    axes.set_xlabel("predicted", color=MUTED, fontsize=SMALL)
+    axes.set_ylabel("truth", color=MUTED, fontsize=SMALL)
+    _bare(axes)
+    heard = (
+        f"of {r.sum()} {name}, {r[i]} are recognised" for i, (name, r) in enumerate(zip(classes, matrix, strict=True))
+    )
+    figure.set_label(f"Confusion matrix: {'; '.join(heard)}.")
+    return figure
+
+
+def roc(curves: Mapping[str, tuple[Array, Array, float]]) -> Figure:
+    """Draw ROC curves, name -> (false positive rate, true positive rate, area)."""
+    figure, axes = _figure(2.75, 2.7)
+    axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
+    for i, (name, (fpr, tpr, area)) in enumerate(curves.items()):
+        axes.plot(fpr, tpr, color=SERIES[i % len(SERIES)], linewidth=1.4, label=f"{name}  {area:.3f}")
+    _square(axes, "false positive rate", "true positive rate")
+    _legend(axes, loc="lower right")
+    figure.set_label(f"ROC curves: {'; '.join(f'{name}, area {area:.3f}' for name, (_, _, area) in curves.items())}.")
+    return figure
+
+
+def reliability(probabilities: Tensor | Array, labels: Tensor | Array) -> Figure:
+    """Draw accuracy against confidence in 15 bins with 95 % Wilson intervals; a dot's area is its share of samples."""
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.int64)
+    count, confidence, accuracy = (column[calibration(p, y)[0] > 0] for column in calibration(p, y))
+    figure, axes = _figure(2.75, 2.7)
+    axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
+    axes.vlines(confidence, *_wilson(accuracy, count), color=SERIES[0], linewidth=1, alpha=0.6)
+    axes.scatter(confidence, accuracy, s=8 + 120 * count / count.sum(), color=SERIES[0], linewidths=0, clip_on=False)
+    _square(axes, "confidence", "accuracy")
+    ece = expected_calibration_error(p, y)
+    axes.text(0.03, 0.95, f"ECE {ece:.3f}", color=INK, fontsize=SMALL, va="top")
+    figure.set_label(f"Reliability: mean confidence {p.max(axis=1).mean():.3f}, calibration error {ece:.3f}.")
+    return figure
+
+
+def interval_bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    references: Mapping[str, float] | None = None,
+) -> Figure:
+    """Draw one value with its interval per row, first on top, and named references as dashed lines to beat."""
+    references = references or {}
+    figure, axes = _figure(5.6, 0.6 + 0.3 * len(names) + (0.25 if references else 0))
+    rows = np.arange(len(names))
+    for name, value in references.items():
+        axes.axvline(value, color=MUTED, linewidth=0.9, dashes=(4, 3))
+        style: dict[str, Any] = {"ha": "center", "color": MUTED, "fontsize": SMALL, "parse_math": False}
+        above = axes.get_xaxis_transform()
+        axes.annotate(f"{name} {value:.3f}", (value, 1), (0, 3), above, textcoords="offset points", **style)
+    axes.hlines(rows, lows, highs, color=SERIES[0], linewidth=2.2, alpha=0.45)
+    axes.scatter(values, rows, color=SERIES[0], s=26, zorder=3, linewidths=0)
+    axes.set_yticks(rows, names, parse_math=False)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    told = (f"{n} {v:.3f} ({a:.3f} to {b:.3f})" for n, v, a, b in zip(names, values, lows, highs, strict=True))
+    beaten = "".join(f"; {name} is at {value:.3f}" for name, value in references.items())
+    figure.set_label(f"Values with intervals: {'; '.join(told)}{beaten}.")
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Inches; transparent, with only the lines that carry meaning."""
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.subplots()
+    axes.set_facecolor("none")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=RULE)
+    axes.tick_params(color=RULE, labelcolor=INK, labelsize=SMALL, length=3)
+    return figure, axes
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _square(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xlabel(x, color=MUTED, fontsize=SMALL)
+    axes.set_ylabel(y, color=MUTED, fontsize=SMALL)
+
+
+def _legend(axes: Axes, loc: str = "best") -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        style: dict[str, Any] = {
+            "frameon": False,
+            "fontsize": SMALL,
+            "labelcolor": INK,
+            "handlelength": 1.4,
+            "loc": loc,
+        }
+        legend = axes.legend(handles, names, **style)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _wilson(share: Array, count: Array) -> tuple[Array, Array]:
+    """The 95 % score interval of a binomial share; unlike the normal one it stays inside 0..1."""
+    z = 1.96
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
+    return centre - half, centre + half

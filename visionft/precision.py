@@ -1,0 +1,80 @@
+"""Which arithmetic is fastest here: measured on the real objective and real images, not assumed."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_IMAGES = 16  # of the timed batches: enough to be typical, few enough to cost seconds
+
+
+@dataclass
+class Precision:
+    """bf16 autocast or plain fp32, and what measuring said (seconds of forward and backward)."""
+
+    bf16: bool = False
+    measured: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def choose(
+        cls, wish: str, objective: nn.Module, sample: Callable[[int], Mapping[str, Tensor]], device: torch.device
+    ) -> Precision:
+        """Take what was asked for; for `auto`, time two steps of each on a copy of the objective.
+
+        bf16 has to win by a tenth: on equal terms fp32 is the safer choice.
+        """
+        if wish != "auto" or device.type == "cuda":
+            return cls(bf16=wish != "fp32")
+        twin = copy.deepcopy(objective).to(memory_format=torch.channels_last)
+        batch = sample(_IMAGES)
+        seconds = {name: _time(twin, batch, cls(name == "bf16"), device) for name in ("fp32", "bf16")}
+        return cls(seconds["bf16"] < 0.9 * seconds["fp32"], seconds)
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """The context a forward pass runs in."""
+        return torch.autocast(device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+
+    def facts(self) -> dict[str, Any]:
+        """For the checkpoint: a resumed run must not measure again and decide otherwise."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        name = "bf16 autocast" if self.bf16 else "fp32"
+        if not self.measured:
+            return name
+        return f"{name} (measured: bf16 {self.measured['fp32'] / self.measured['bf16']:.2f}x as fast as fp32)"
+
+
+def _time(objective: nn.Module, batch: Mapping[str, Tensor], precision: Precision, device: torch.device) -> float:
+    """Median of two steps; the first, which compiles kernels, is not counted."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        with precision.autocast(device):
+            loss = objective(batch)["loss"]
+        loss.backward()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
+
+
+def inference(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The context of forward passes that nobody differentiates: bf16 where the processor multiplies it natively."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device))
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies bf16 in hardware (AVX512-BF16, AMX, NEON), instead of imitating it."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if hasattr(torch.cpu, "get_capabilities"):
+        found: Mapping[str, Any] = torch.cpu.get_capabilities()
+        return any(found.get(flag) for flag in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
+    return bool(torch.cpu._is_avx512_bf16_supported())  # torch 2.10 and 2.11

@@ -1,0 +1,109 @@
+"""DINO: a student that sees small crops predicts what its own slow average sees in large ones (arXiv:2104.14294)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from lightly.loss import DINOLoss
+from torch import Tensor, nn
+
+from visionft.backbone import Backbone
+from visionft.objective import Objective, View
+
+
+class DINO(Objective):
+    """Self-distillation with multi-crop on any backbone; every schedule is a share of the run.
+
+    prototypes: outputs the two networks agree on; null sizes them to the data (half the images)
+    horizon: share of the run that the teacher averages over
+    student_temp: temperature of the student's prediction
+    teacher_temp: temperature of the teacher's target, once warm
+    warmup: share of the run in which teacher_temp rises from 0.04
+    center: momentum of the centre that keeps one prototype from winning
+    width: hidden features of the head
+    images: size of the data set; the runner fills it in
+    """
+
+    sees = {
+        "views": View("dino", count=2, scale=(0.4, 1.0)),
+        "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
+    }
+    done: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        prototypes: int | None = None,
+        horizon: float = 0.05,
+        student_temp: float = 0.1,
+        teacher_temp: float = 0.04,
+        warmup: float = 0.1,
+        center: float = 0.9,
+        width: int = 512,
+        images: int = 8192,
+    ) -> None:
+        super().__init__()
+        prototypes = prototypes or 2 ** round(math.log2(min(16384, max(256, images / 2))))
+        self.backbone, self.head = backbone, Prototypes(backbone.dim, prototypes, width)
+        self.teacher = copy.deepcopy(nn.ModuleDict({"backbone": self.backbone, "head": self.head}))
+        self.teacher.requires_grad_(False)
+        self.criterion = DINOLoss(prototypes, student_temp=student_temp, center_momentum=center)
+        self.horizon, self.teacher_temp, self.warmup = horizon, teacher_temp, warmup
+        self.register_buffer("done", torch.zeros(()))  # share of the run, so that resuming knows it
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Match every view of the student with the teacher's two large ones, never a view with itself."""
+        views, crops = batch["views"], batch.get("crops")  # B 2 C H W, B L C h w
+        with torch.no_grad():
+            taught = self._project(self.teacher["backbone"], self.teacher["head"], views)  # 2 of B K
+        student = [z for v in (views, crops) if v is not None for z in self._project(self.backbone, self.head, v)]
+        with torch.autocast(views.device.type, enabled=False):  # temperatures of 0.04 need all the digits
+            loss = self.criterion(taught, student, teacher_temp=self._temperature())
+            target = ((torch.stack(taught) - self.criterion.center) / self.teacher_temp).softmax(-1)
+        return {"loss": loss, "teacher_entropy": torch.special.entr(target).sum(-1).mean()}
+
+    def _project(self, backbone: nn.Module, head: nn.Module, views: Tensor) -> list[Tensor]:
+        z: Tensor = head(backbone(views.flatten(0, 1))).float()  # B*V K
+        return list(z.unflatten(0, views.shape[:2]).unbind(1))
+
+    def _temperature(self) -> float:
+        warm = min(1.0, float(self.done) / self.warmup) if self.warmup else 1.0
+        return 0.04 + (self.teacher_temp - 0.04) * warm
+
+    def project(self, features: Tensor) -> Tensor:
+        """B D -> B 128, before the prototypes."""
+        return self.head.mlp(features)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Move the teacher: by 1 - exp(-dp / horizon) at the start, by nothing at the end (a cosine between)."""
+        share = (1 - math.exp((float(self.done) - progress) / self.horizon)) * (1 + math.cos(math.pi * progress)) / 2
+        student = nn.ModuleDict({"backbone": self.backbone, "head": self.head})
+        torch._foreach_lerp_(list(self.teacher.parameters()), list(student.parameters()), share)
+        for slow, fast in zip(self.teacher.buffers(), student.buffers(), strict=True):
+            slow.copy_(fast)  # batch statistics are averages already
+        self.done.fill_(progress)
+
+
+class Prototypes(nn.Module):
+    """MLP to a unit sphere, then the cosine to K learned directions.
+
+    lightly's DINOProjectionHead with `norm_last_layer`, without torch's deprecated weight_norm, whose modules cannot
+    be copied.
+    """
+
+    def __init__(self, dim: int, k: int, width: int, bottleneck: int = 128) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, bottleneck)
+        )
+        self.directions = nn.Parameter(torch.randn(k, bottleneck))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """B D -> B K, each in [-1, 1]."""
+        return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.directions, dim=-1).T

@@ -1,0 +1,162 @@
+"""A run is one frozen dataclass: every key of every verb, with its default and its meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .config import key
+from .errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """How weights move."""
+
+    name: Literal["adamw", "sgd", "lars"] = key("adamw", "the optimizer")
+    lr: float = key(3e-4, "peak learning rate, as used (no hidden scaling with the batch)")
+    weight_decay: float = key(0.05, "decoupled for adamw, L2 for sgd and lars; never on biases and norms")
+    momentum: float = key(0.9, "of sgd and lars")
+    warmup: float = key(0.05, "share of the run in which the rate rises from 0")
+    final: float = key(0.0, "share of the peak rate that is left at the end of the cosine")
+    clip: float | None = key(1.0, "largest gradient norm; null does not clip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What the one training loop reads; the recipes of the verbs add where the data and the model come from."""
+
+    steps: int | None = key(
+        None, "optimizer steps; the first of steps, epochs and minutes that is reached ends the run"
+    )
+    epochs: float | None = key(None, "passes over the data")
+    minutes: float | None = key(None, "time budget; schedules follow the clock")
+    batch: int = key(64, "images per optimizer step, over all processes")
+    accumulate: int = key(1, "equal parts a batch is computed in")
+    precision: Literal["auto", "bf16", "fp32"] = key("auto", "auto times both on this machine and takes the faster")
+    compile: bool = key(False, "torch.compile the objective (30-60 s first; pays on GPUs)")
+    workers: int = key(0, "processes that load data; 0 is best on two cores with a cache")
+    seed: int = key(0, "every random draw is a function of (seed, step or image, rank)")
+    tune: Any = key("full", "what learns: full, probe, last:K, layerwise, layerwise:R or a table {pattern: rate}")
+    batchnorm: Literal["train", "frozen"] = key("train", "frozen keeps statistics and affine weights of batch norms")
+    ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
+    log_every: int = key(20, "steps between lines of metrics.jsonl")
+    eval_every: int = key(0, "steps between evaluations; 0 evaluates ten times a run")
+    save_every: int = key(0, "steps between checkpoints; 0 saves at evaluations")
+    metric: str = key("loss", "what early stopping and the best checkpoint watch; names with 'loss' in them go down")
+    patience: int = key(0, "evaluations without improvement before stopping; 0 never stops early")
+    optim: Optim = field(default_factory=Optim, metadata={"meaning": "how weights move"})
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.accumulate < 1 or self.batch % self.accumulate:
+            raise ConfigError(f"batch={self.batch} cannot be split into accumulate={self.accumulate} equal parts")
+        for name in ("steps", "epochs", "minutes"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ConfigError(f"{name}={value} trains nothing; give a positive number")
+        for name in ("optim.warmup", "optim.final", "ema"):
+            value = getattr(self.optim, name.split(".")[1]) if "." in name else getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}={value} is a share and must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Where images come from and how they are read."""
+
+    data: Any = key(None, "folder, class folders, CSV, list of paths or arrays, or sample:elpv")
+    size: int = key(128, "side of the square the model sees, pixels")
+    channels: int = key(3, "channels the model sees; gray files feed 3 as well as 1")
+    white: int = key(65535, "the value that is white in 16-bit files (4095 for 12-bit cameras)")
+    bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
+    cache: Literal["auto", "ram", "disk", "off"] = key("auto", "where decoded pixels are kept")
+    backbone: str = key("resnet18", "a timm model, or a run folder to continue from")
+    weights: str = key("auto", "timm, none, a file, a run folder, package:efficientnet-lite0; auto is timm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Images, Recipe):
+    """Learn a backbone from images without labels."""
+
+    objective: Any = key("simclr", "simclr, dino, mae, or an import path; options as objective.NAME=value")
+    views: dict[str, Any] = key({}, "overrides of the objective's views, e.g. views.crops.count=4")
+    bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
+    probe: Any = key(None, "a small labelled source; kNN and linear probe are reported on it")
+    average: bool = key(True, "average the weights of start and end when starting from pretrained ones")
+    out: str = key("runs/pretrain", "the run folder; an unfinished run in it is resumed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Images, Recipe):
+    """Teach a backbone a task from labelled images."""
+
+    task: Any = key("classify", "what to learn; options as task.NAME=value")
+    policy: Any = key("light", "augmentation: none, light, medium, strong, inspection, or an albumentations Compose")
+    test: float = key(0.25, "share held out for the final evaluation, unless the source has a test split")
+    val: float = key(0.15, "share of the rest that early stopping and choices look at")
+    by_group: bool = key(
+        False, "keep every group on one side of a split (parts, patients), instead of stratifying by it"
+    )
+    out: str = key("runs/finetune", "the run folder; an unfinished run in it is resumed")
+    tune: Any = key("probe-then-full", "probe, probe-then-full, full, last:K, layerwise, or a table {pattern: rate}")
+    batchnorm: Literal["train", "frozen"] = key("frozen", "frozen keeps statistics and affine weights of batch norms")
+    batch: int = key(32, "images per optimizer step, over all processes")
+    epochs: float | None = key(None, "passes over the data; 10 when neither steps nor minutes is given")
+    metric: str = key(
+        "log_loss", "what early stopping and the best checkpoint watch; names with 'loss' in them go down"
+    )
+    patience: int = key(4, "evaluations without improvement before stopping; 0 never stops early")
+    optim: Optim = field(default_factory=lambda: Optim(lr=1e-4), metadata={"meaning": "how weights move"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a fine-tuned run on labelled images it has not seen."""
+
+    run: str = key("", "the run folder")
+    data: Any = key(None, "class folders, CSV or sample:elpv; classes are matched by name")
+    bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
+    batch: int = key(64, "images at a time")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Classify images with a fine-tuned run."""
+
+    run: str = key("", "the run folder")
+    images: Any = key(None, "files, a folder, or arrays")
+    batch: int = key(64, "images at a time")
+    out: str | None = key(None, "a CSV to write; null prints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Images):
+    """Turn images into feature vectors with a pretrained or fine-tuned backbone."""
+
+    bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
+    out: str | None = key(None, "an .npz (names, features) to write; null writes nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment(Images):
+    """Draw a contact sheet of what an augmentation policy does to images."""
+
+    policy: Any = key("ssl", "none, light, medium, strong, inspection, ssl, dino, mae")
+    bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
+    rows: int = key(6, "images shown, one a row")
+    count: int = key(8, "augmented versions of each")
+    seed: int = key(0, "every random draw is a function of (seed, image)")
+    out: str = key("sheet.png", "the picture to write")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quickstart:
+    """Scan, probe, pretrain, fine-tune and report on the solar cells of the `samples` extra."""
+
+    data: Any = key("sample:elpv", "any labelled source; the default comes with the samples extra")
+    backbone: str = key("tf_efficientnet_lite0", "a timm model, or a run folder to continue from")
+    weights: str = key("package:efficientnet-lite0", "timm, none, a file, a run folder, package:efficientnet-lite0")
+    size: int = key(128, "side of the square the model sees, pixels")
+    pretrain_minutes: float = key(1.2, "time for pretraining on the unlabeled training photos")
+    finetune_minutes: float = key(1.8, "time for fine-tuning")
+    seed: int = key(0, "every random draw is a function of (seed, step or image, rank)")
+    out: str = key("runs/quickstart", "the run folder")

@@ -1,0 +1,77 @@
+"""The run folder: begun with a recipe, resumed by the same recipe, sealed by run.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import __version__, checkpoint, config
+from .errors import CheckpointError, ConfigError
+from .log import Sink, fan, file_sink
+
+
+def begin(out: Path, recipe: Any) -> None:
+    """Open a run folder for this recipe: a new one, or an unfinished run of the very same recipe.
+
+    Raises ConfigError when the folder holds a finished run, or an unfinished one of another recipe.
+    """
+    file = out / "recipe.yaml"
+    wanted = {"verb": type(recipe).__name__.lower(), **config.plain(recipe)}
+    if (out / "run.json").is_file():
+        raise ConfigError(f"{out} holds a finished run; set out= to another folder, or remove it")
+    if file.is_file():
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if changed := _differences(found, wanted):
+            raise ConfigError(
+                f"{out} holds an unfinished run of another recipe ({'; '.join(changed[:5])}); "
+                "give the same recipe to resume it, or set out= to another folder"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(file, yaml.safe_dump(wanted, sort_keys=False))
+
+
+def sinks(out: Path, *others: Sink) -> Sink:
+    """metrics.jsonl, continued where the last checkpoint stands, and whoever else listens."""
+    return fan(file_sink(out / "metrics.jsonl", checkpoint.last_step(out)), *others)
+
+
+def info(run: Path) -> dict[str, Any]:
+    """The run.json of a finished run. Raises CheckpointError when there is none, or it is damaged."""
+    file = run / "run.json"
+    if not file.is_file():
+        state = "an unfinished run: run its recipe again to go on" if (run / "recipe.yaml").is_file() else "no run"
+        raise CheckpointError(f"{run} holds {state}")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def versions() -> dict[str, str]:
+    """What this run was made with."""
+    names = ("torch", "torchvision", "timm", "lightly", "albumentations", "opencv-python", "numpy")
+    return {"visionft": __version__, "python": platform.python_version(), **{n: version(n) for n in names}}
+
+
+def fingerprint(digests: Sequence[str]) -> str:
+    """One hash of a set of images, whatever their order."""
+    return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=16).hexdigest()
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> list[str]:
+    out = []
+    for key in {**found, **wanted}:
+        a, b = found.get(key), wanted.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            out += _differences(a, b, f"{path}{key}.")
+        elif a != b:
+            out.append(f"{path}{key}: {a!r} there, {b!r} here")
+    return out

@@ -1,0 +1,50 @@
+"""The promises every objective keeps; authors of their own call these checks in their own tests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .objective import Objective
+
+
+def check_objective(objective: Objective, batch: Mapping[str, Tensor]) -> None:
+    """Raise AssertionError unless the objective is finite, deterministic, trainable, complete in its state, and pure.
+
+    `batch` holds what `objective.sees` names, with at least two images, as the data set delivers it.
+    """
+    objective.train()
+    before = {key: value.clone() for key, value in batch.items()}
+    twin, resumed = copy.deepcopy(objective), copy.deepcopy(objective)
+    losses = [draw(o, batch, seed=0) for o in (objective, twin)]
+    assert torch.equal(*losses), "the same weights, batch and seed must give the same loss"
+    assert losses[0].ndim == 0 and losses[0].isfinite(), "`loss` must be one finite number"
+    assert all(torch.equal(batch[key], before[key]) for key in before), "forward must not change its batch"
+
+    losses[0].backward()
+    silent = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+    assert not silent, f"no gradient reaches {', '.join(silent)}"
+    reached = [p.grad for p in objective.backbone.parameters() if p.grad is not None]
+    assert any(g.abs().sum() > 0 for g in reached), "the backbone learns nothing"
+    fixed = [n for n, p in objective.named_parameters() if not p.requires_grad and p.grad is not None]
+    assert not fixed, f"gradients reach fixed weights: {', '.join(fixed)}"
+
+    objective.after_step(0.5)
+    with torch.no_grad():
+        for p in resumed.parameters():
+            p.add_(1)  # whatever it held must come from the state dict alone
+    resumed.load_state_dict(objective.state_dict())
+    resumed.after_step(0.6)
+    objective.after_step(0.6)
+    later = [draw(o, batch, seed=1) for o in (objective, resumed)]
+    assert torch.equal(*later), "state_dict must be complete: a resumed objective gives another loss"
+
+
+def draw(objective: Objective, batch: Mapping[str, Tensor], *, seed: int) -> Tensor:
+    """The loss under a fixed seed."""
+    torch.manual_seed(seed)
+    loss: Tensor = objective(batch)["loss"]
+    return loss

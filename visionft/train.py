@@ -1,0 +1,273 @@
+"""The only training loop: everything that varies arrives as an objective, a data set or a recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel as DDP  # noqa: N817  (the name everybody knows)
+from torch.utils.data import DataLoader, Dataset
+
+from . import checkpoint, optim, parallel, tuning
+from .best import Best
+from .checkpoint import Checkpoint
+from .errors import ConfigError, DivergedError
+from .interrupt import interruptible
+from .kernels import fast_depthwise
+from .objective import Objective
+from .order import Order, seed_of
+from .precision import Precision
+from .recipe import Recipe
+
+Metrics = dict[str, float]
+Batch = Mapping[str, Tensor]
+
+
+class Stop(Exception):  # noqa: N818  (a request, not an error)
+    """Raised by `evaluate` to end the run here, in order: what was learned so far is kept."""
+
+    def __init__(self, reason: str, metrics: Metrics | None = None) -> None:
+        super().__init__(reason)
+        self.metrics = metrics or {}
+
+
+@dataclass
+class Fitted:
+    """How a run went."""
+
+    steps: int
+    seconds: float
+    stopped: str  # why, when it ended before its time
+    best_step: int  # the step whose weights were kept
+    precision: str
+    metrics: Metrics = field(default_factory=dict)  # of the weights that were kept
+
+
+def fit(
+    objective: Objective,
+    data: Dataset[Any],
+    recipe: Recipe,
+    *,
+    out: Path | None = None,
+    evaluate: Callable[[Any], Metrics] | None = None,
+    log: Callable[[int, Metrics], None] = lambda step, metrics: None,
+) -> Fitted:
+    """Train `objective` in place and say how it went.
+
+    `evaluate(objective)` runs in eval mode and returns plain numbers; `log(step, metrics)` hears everything. With
+    `out`, an interrupted run is resumed from its last checkpoint and ends with the weights of one that was not.
+    Raises ConfigError before any work, DivergedError when a gradient is no longer finite.
+    """
+    device = parallel.start()
+    run = _Run(objective.to(device), data, recipe, device)
+    with interruptible() as asked, fast_depthwise(objective):
+        run.begin(checkpoint.resume(out) if out else None)
+        model, batches = run.wrap(), run.batches()
+        while not run.over:
+            losses = run.advance(model, batches)
+            if run.due(recipe.log_every):
+                log(run.step, parallel.mean({k: float(v) for k, v in losses.items()}) | run.pace())
+            if run.due(run.eval_every) and evaluate is not None:
+                log(run.step, run.examine(evaluate))
+            if out is not None and (run.due(recipe.save_every or run.eval_every) or asked()):
+                run.save(out)
+            if asked():
+                raise KeyboardInterrupt(f"stopped after step {run.step}; the same command goes on from here")
+    return run.conclude()
+
+
+def total_steps(recipe: Recipe, images: int) -> int | None:
+    """Steps that `steps` and `epochs` ask for, the smaller; None when only the clock ends the run."""
+    if not images:
+        raise ConfigError("there are no images to train on")
+    asked = [recipe.steps] if recipe.steps else []
+    if recipe.epochs:
+        asked.append(max(1, round(recipe.epochs * images / recipe.batch)))
+    if not asked and not recipe.minutes:
+        raise ConfigError("say how long to train: steps=, epochs= or minutes=")
+    return min(asked) if asked else None
+
+
+class _Run:
+    """Where a training run stands."""
+
+    def __init__(self, objective: Objective, data: Any, recipe: Recipe, device: torch.device) -> None:
+        self.objective, self.data, self.recipe, self.device = objective, data, recipe, device
+        self.total = total_steps(recipe, len(data))
+        share = recipe.accumulate * parallel.world()
+        if recipe.batch % share:
+            raise ConfigError(f"batch={recipe.batch} cannot be dealt to {share} parts (accumulate x processes)")
+        groups = tuning.groups(objective, recipe)
+        self.optimizer = optim.build(groups, recipe.optim, device)
+        self.learned = [p for group in groups for p in group["params"]]
+        self.names = {id(p): name for name, p in objective.named_parameters()}
+        self.average = optim.Average(objective, recipe.ema) if recipe.ema else None
+        self.best, self.precision = Best(recipe.metric, recipe.patience), Precision()
+        self.step, self.stopped = 0, ""
+        self.began, self.before, self.logged = time.perf_counter(), 0.0, (0, 0.0)
+
+    def begin(self, found: Checkpoint | None) -> None:
+        """Settle the modules, and either choose the arithmetic or become the run that wrote the checkpoint."""
+        tuning.settle(self.objective)
+        if found:
+            self.restore(found)
+        else:
+            self.precision = Precision.choose(self.recipe.precision, self.objective, self.sample, self.device)
+            self.precision.bf16 = bool(parallel.agree(self.precision.bf16))
+            self.began = time.perf_counter()
+        self.objective.to(memory_format=torch.channels_last)
+
+    @property
+    def over(self) -> bool:
+        return bool(self.stopped) or self.progress >= 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, by steps or by the clock, whichever is further."""
+        shares = [self.step / self.total] if self.total else []
+        if self.recipe.minutes:
+            shares.append(parallel.agree(self.elapsed / (60 * self.recipe.minutes)))
+        return min(1.0, max(shares))
+
+    @property
+    def elapsed(self) -> float:
+        return self.before + time.perf_counter() - self.began
+
+    @property
+    def eval_every(self) -> int:
+        return self.recipe.eval_every or max(1, (self.total or 500) // 10)
+
+    def due(self, every: int) -> bool:
+        return self.over or self.step % every == 0
+
+    def wrap(self) -> nn.Module:
+        """The objective as it is called: compiled, and joined to the other processes."""
+        model: Any = torch.compile(self.objective) if self.recipe.compile else self.objective
+        if parallel.world() > 1:
+            parallel.synchronise(self.objective)
+            model = DDP(model, broadcast_buffers=False)
+        return model  # type: ignore[no-any-return]
+
+    def batches(self) -> Iterator[Batch]:
+        """Micro-batches on the device, from the first one that has not been trained on."""
+        loader = DataLoader(
+            self.data,
+            batch_sampler=self._order(),
+            num_workers=self.recipe.workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=self.recipe.workers > 0,
+            collate_fn=getattr(self.data, "collate", None),
+            generator=torch.Generator().manual_seed(self.recipe.seed),  # else it draws from ours, once per run
+        )
+        for batch in loader:
+            yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
+    def sample(self, images: int) -> Batch:
+        """A small real batch, to measure on."""
+        batch = self.data.collate([self.data[draw] for draw in self._order().of(0)[:images]])
+        return {key: value.to(self.device) for key, value in batch.items()}
+
+    def _order(self) -> Order:
+        r, world = self.recipe, parallel.world()
+        return Order(
+            len(self.data), r.batch, seed=r.seed, parts=r.accumulate, rank=parallel.rank(), world=world, start=self.step
+        )
+
+    def advance(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """One optimizer step over `accumulate` micro-batches."""
+        torch.manual_seed(seed_of(self.recipe.seed, self.step, parallel.rank()))
+        middle = 0.5 / self.total if self.total else 0.0
+        optim.set_rate(self.optimizer, min(1.0, self.progress + middle), self.recipe.optim)
+        parts = self.recipe.accumulate
+        for part in range(parts):
+            batch = next(batches)
+            waits = isinstance(model, DDP) and part < parts - 1
+            with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+                with self.precision.autocast(self.device):
+                    losses: dict[str, Tensor] = model(batch)
+                (losses["loss"] / parts).backward()
+        norm = nn.utils.clip_grad_norm_(self.learned, self.recipe.optim.clip or math.inf)
+        if not torch.isfinite(norm):
+            said = {name: float(value) for name, value in losses.items()}
+            way = f"try a third of optim.lr={self.recipe.optim.lr}"
+            raise DivergedError(f"step {self.step + 1}: gradient norm is {float(norm)}, losses were {said}; {way}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        progress = self.progress
+        self.objective.after_step(progress)
+        if self.average:
+            self.average.update(self.objective, progress)
+        return {name: value.detach() for name, value in losses.items()} | {"grad_norm": norm.detach()}
+
+    def pace(self) -> Metrics:
+        """Rate, speed and time left, for the log."""
+        steps, at = self.logged
+        self.logged, progress = (self.step, self.elapsed), self.progress
+        return {
+            "lr": max(float(group["lr"]) for group in self.optimizer.param_groups),
+            "images_per_second": (self.step - steps) * self.recipe.batch / max(1e-9, self.elapsed - at),
+            "seconds": self.elapsed,
+            "seconds_left": self.elapsed * (1 - progress) / max(1e-9, progress),
+            "progress": progress,
+        }
+
+    def examine(self, evaluate: Callable[[Any], Metrics]) -> Metrics:
+        """Evaluate what would be kept, on process 0, and agree on whether to go on."""
+        metrics: Metrics = {}
+        with optim.swapped(self.objective, self.average.state if self.average else None):
+            self.objective.eval()
+            if parallel.rank() == 0:
+                try:
+                    metrics = evaluate(self.objective)
+                    self.stopped = self.best.see(self.step, metrics, self.objective)
+                except Stop as stop:
+                    self.stopped, metrics = str(stop), stop.metrics
+        tuning.settle(self.objective)
+        if parallel.agree(float(bool(self.stopped))) and not self.stopped:
+            self.stopped = "process 0 stopped"
+        return metrics
+
+    def save(self, out: Path) -> None:
+        """Write a checkpoint, on process 0."""
+        if parallel.rank():
+            return
+        states = {"average": self.average.state if self.average else None, "best": self.best.state}
+        facts = {
+            "elapsed": self.elapsed,
+            "stopped": self.stopped,
+            "best": self.best.facts(),
+            "precision": self.precision.facts(),
+            "averaged": self.average.progress if self.average else 0.0,
+        }
+        moments = checkpoint.optimizer_state(self.optimizer, self.names)
+        extra = {name: state for name, state in states.items() if state}
+        checkpoint.save(out, Checkpoint(self.step, self.objective.state_dict(), moments, extra, facts))
+
+    def restore(self, found: Checkpoint) -> None:
+        """Become the run that wrote this checkpoint."""
+        facts = found.facts
+        self.objective.load_state_dict(found.model)
+        checkpoint.load_optimizer(self.optimizer, found.optimizer, self.names)
+        self.step, self.stopped, self.before = found.step, facts["stopped"], facts["elapsed"]
+        self.best = Best(self.recipe.metric, self.recipe.patience, **facts["best"], state=found.extra.get("best"))
+        self.precision, self.logged = Precision(**facts["precision"]), (found.step, facts["elapsed"])
+        if self.average:
+            self.average.state = {name: tensor.to(self.device) for name, tensor in found.extra["average"].items()}
+            self.average.progress = facts["averaged"]
+
+    def conclude(self) -> Fitted:
+        """Leave the objective with the weights worth keeping, in eval mode."""
+        kept = self.best.state or (self.average.state if self.average else None)
+        if kept is not None:
+            self.objective.load_state_dict(kept)
+        self.objective.eval()
+        step = self.best.step if self.best.state else self.step
+        return Fitted(self.step, self.elapsed, self.stopped, step, str(self.precision), self.best.metrics)
