@@ -104,6 +104,7 @@ def finish(run: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
     if backbone is not None:
         replace(run / "backbone.safetensors", lambda f: save_file(_savable(backbone.net.state_dict()), f))
     write_text(run / "run.json", json.dumps(info, indent=2))
+    shutil.rmtree(run / "resume", ignore_errors=True)  # nothing is left to resume
 
 
 def write_text(path: Path, text: str) -> None:
@@ -114,7 +115,10 @@ def write_text(path: Path, text: str) -> None:
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, flush it, and rename it into place."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    beside.touch()
+    mode = beside.stat().st_mode
     write(beside)
+    beside.chmod(mode)  # safetensors hides what it writes from everybody else
     _flush(beside)
     beside.replace(path)
 

@@ -80,12 +80,12 @@ def confusion(matrix: Array, classes: Sequence[str]) -> Figure:
 
 def roc(curves: Mapping[str, tuple[Array, Array, float]]) -> Figure:
     """Draw ROC curves, name -> (false positive rate, true positive rate, area)."""
-    figure, axes = _figure(2.75, 2.7)
+    figure, axes = _figure(2.75, 2.7 + 0.17 * len(curves))
     axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
     for i, (name, (fpr, tpr, area)) in enumerate(curves.items()):
         axes.plot(fpr, tpr, color=SERIES[i % len(SERIES)], linewidth=1.4, label=f"{name}  {area:.3f}")
     _square(axes, "false positive rate", "true positive rate")
-    _legend(axes, loc="lower right")
+    _legend(axes, loc="outside lower left")  # names can be longer than the empty corner
     figure.set_label(f"ROC curves: {'; '.join(f'{name}, area {area:.3f}' for name, (_, _, area) in curves.items())}.")
     return figure
 
@@ -114,13 +114,15 @@ def interval_bars(
 ) -> Figure:
     """Draw one value with its interval per row, first on top, and named references as dashed lines to beat."""
     references = references or {}
-    figure, axes = _figure(5.6, 0.6 + 0.3 * len(names) + (0.25 if references else 0))
+    figure, axes = _figure(5.6, 0.6 + 0.3 * len(names) + 0.17 * len(references))
     rows = np.arange(len(names))
-    for name, value in references.items():
+    for place, (name, value) in enumerate(references.items()):
         axes.axvline(value, color=MUTED, linewidth=0.9, dashes=(4, 3))
         style: dict[str, Any] = {"ha": "center", "color": MUTED, "fontsize": SMALL, "parse_math": False}
         above = axes.get_xaxis_transform()
-        axes.annotate(f"{name} {value:.3f}", (value, 1), (0, 3), above, textcoords="offset points", **style)
+        axes.annotate(
+            f"{name} {value:.3f}", (value, 1), (0, 3 + 11 * place), above, textcoords="offset points", **style
+        )
     axes.hlines(rows, lows, highs, color=SERIES[0], linewidth=2.2, alpha=0.45)
     axes.scatter(values, rows, color=SERIES[0], s=26, zorder=3, linewidths=0)
     axes.set_yticks(rows, names, parse_math=False)
@@ -168,7 +170,7 @@ def _legend(axes: Axes, loc: str = "best") -> None:
             "handlelength": 1.4,
             "loc": loc,
         }
-        legend = axes.legend(handles, names, **style)
+        legend = (axes.figure if loc.startswith("outside") else axes).legend(handles, names, **style)
         for text in legend.get_texts():
             text.set_parse_math(False)
 

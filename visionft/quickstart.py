@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from . import backbone as backbones
 from . import chapters, plots, runs
 from .backbone import Backbone
+from .checkpoint import write_text
 from .data.prepare import Prepared, prepare
 from .data.split import split
 from .errors import ConfigError
@@ -96,7 +98,8 @@ class _Story:
         return _finetune(self.recipe, self.recipe.backbone, self.recipe.weights)
 
     def write(self, pre: Pretrained, done: Finetuned) -> None:
-        """Make the report."""
+        """Make the report, and stages.json for those who read numbers."""
+        write_text(done.out / "stages.json", json.dumps(self.stages, indent=2))
         info = runs.info(done.out)
         report = Report("visionft quickstart", f"{self.ready.table.source}: {' or '.join(self.train.table.classes)}?")
         groups = sorted(set(self.test.table.groups)) if self.test.table.grouped else []
@@ -154,6 +157,7 @@ def _pretrained(recipe: Quickstart, story: _Story, start: Backbone, console: Con
         probe=f"the {len(story.train.table)} training labels",
         optim=Optim(lr=1e-4),
         views={"views": {"scale": [0.4, 1.0]}},
+        log_every=2,
         seed=recipe.seed,
         out=str(out),
     )
@@ -180,6 +184,7 @@ def _finetune(recipe: Quickstart, backbone: str, weights: str) -> Finetune:
         weights=weights,
         minutes=recipe.finetune_minutes,
         policy="inspection",
+        log_every=4,
         seed=recipe.seed,
         out=recipe.out,
     )

@@ -40,7 +40,7 @@ class Recipe:
     tune: Any = key("full", "what learns: full, probe, last:K, layerwise, layerwise:R or a table {pattern: rate}")
     batchnorm: Literal["train", "frozen"] = key("train", "frozen keeps statistics and affine weights of batch norms")
     ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
-    log_every: int = key(20, "steps between lines of metrics.jsonl")
+    log_every: int = key(10, "steps between lines of metrics.jsonl")
     eval_every: int = key(0, "steps between evaluations; 0 evaluates ten times a run")
     save_every: int = key(0, "steps between checkpoints; 0 saves at evaluations")
     metric: str = key("loss", "what early stopping and the best checkpoint watch; names with 'loss' in them go down")

@@ -66,10 +66,12 @@ def fit(
     Raises ConfigError before any work, DivergedError when a gradient is no longer finite.
     """
     device = parallel.start()
-    run = _Run(objective.to(device), data, recipe, device)
+    run = Run(objective.to(device), data, recipe, device)
     with interruptible() as asked, fast_depthwise(objective):
         run.begin(checkpoint.resume(out) if out else None)
         model, batches = run.wrap(), run.batches()
+        if recipe.patience and evaluate is not None and not run.step:
+            log(0, run.examine(evaluate))  # the start stands for election too
         while not run.over:
             losses = run.advance(model, batches)
             if run.due(recipe.log_every):
@@ -95,7 +97,7 @@ def total_steps(recipe: Recipe, images: int) -> int | None:
     return min(asked) if asked else None
 
 
-class _Run:
+class Run:
     """Where a training run stands."""
 
     def __init__(self, objective: Objective, data: Any, recipe: Recipe, device: torch.device) -> None:
