@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,11 +90,15 @@ def load(
 ) -> Backbone:
     """Build a backbone and its weights.
 
-    `name` is a timm model or a run folder; `source` is none, timm, a file, a run folder or package:NAME, and auto
-    means the run folder where there is one, else timm's hub. Raises WeightsError when weights are missing or misfit.
+    `name` is a timm model or a run folder; `source` is none, timm, a file, a run folder or package:NAME. `auto` takes
+    the run folder, else an installed package that ships this model, else timm's hub. Raises WeightsError when weights
+    are missing or misfit.
     """
     if (Path(name) / "run.json").is_file():
         return _from_run(Path(name), channels, size)
+    shipped = [p for p in weights.installed() if weights.PACKAGES[p].model == name]
+    if source == "auto" and shipped:
+        source = f"package:{shipped[0]}"
     if source in ("auto", "timm"):
         return _from_hub(name, channels, size, strict)
     if source == "none":
@@ -130,6 +137,7 @@ def _from_run(run: Path, channels: int, size: int | None) -> Backbone:
 def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backbone:
     backbone = Backbone(name, channels=channels, size=size)
     try:
+        _reach(name)
         state = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # no network, no such weights: each hub library has its own exceptions
         raise WeightsError(
@@ -140,6 +148,19 @@ def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backb
         backbone.net, state, f"timm ({backbone.net.pretrained_cfg['tag'] or 'default'})", strict=strict
     )
     return backbone
+
+
+def _reach(name: str) -> None:
+    """Fail at once when there is no network and nothing in the hub's cache, instead of after a minute of retries."""
+    import huggingface_hub
+    from huggingface_hub.constants import ENDPOINT
+
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    files = ("model.safetensors", "pytorch_model.bin")
+    if repository and any(isinstance(huggingface_hub.try_to_load_from_cache(repository, f), str) for f in files):
+        return
+    if not any(key.lower().endswith("_proxy") for key in os.environ):  # behind a proxy names need not resolve
+        socket.getaddrinfo(urllib.parse.urlsplit(ENDPOINT).hostname, 443)
 
 
 def _local_sources(name: str) -> str:

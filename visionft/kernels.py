@@ -1,4 +1,4 @@
-"""Gradients of depthwise convolutions without oneDNN's slow kernels: a CPU can train EfficientNets and MobileNets.
+"""What makes a CPU train fast: depthwise gradients without oneDNN's slow kernels, memory kept from step to step.
 
 oneDNN's forward kernels are fast at every shape; two of its backward kernels are not. Both gradients can be asked for
 in pieces that are fast and add up to the same numbers. Milliseconds on two AVX512-BF16 cores, bf16, channels last,
@@ -12,11 +12,13 @@ batch 32, by (channels, size, kernel, stride):
 
 The rule is read off such tables and knows only shape and dtype: strided input gradients go by phases unless they are
 float32 (there torch is twice as fast as the phases), weight gradients of kernels wider than three go by strips (1.5 to
-3 times as fast in float32 too), and all else is torch's own.
+3 times as fast in float32 too), and all else is torch's own. Whole networks: benchmarks/results/depthwise.json.
 """
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +46,20 @@ def fast_depthwise(model: nn.Module) -> Iterator[int]:
             yield count
     else:
         yield 0
+
+
+def keep_memory() -> bool:
+    """Let this process keep freed memory for its next step instead of handing it back; says whether that is possible.
+
+    glibc maps every tensor over 32 MB anew and unmaps it when freed, so that each step faults in hundreds of thousands
+    of cleared pages. The peak hardly grows, but memory once used is not returned before the process ends.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the numbers of malloc.h
+    never, nothing, ahead = -1, 0, 64 << 20
+    return all([mallopt(trim_threshold, never), mallopt(mmap_max, nothing), mallopt(top_pad, ahead)])
 
 
 def input_gradient(grad: Tensor, weight: Tensor, image: Tensor, stride: Pair, padding: Pair) -> Tensor:

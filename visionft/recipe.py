@@ -70,7 +70,7 @@ class Images:
     bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
     cache: Literal["auto", "ram", "disk", "off"] = key("auto", "where decoded pixels are kept")
     backbone: str = key("resnet18", "a timm model, or a run folder to continue from")
-    weights: str = key("auto", "timm, none, a file, a run folder, package:efficientnet-lite0; auto is timm")
+    weights: str = key("auto", "timm, none, a file, a run folder, package:NAME; auto: an installed package, else timm")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visionft import backbone as backbones
-from visionft import checkpoint, config, objective, parallel, runs
+from visionft import checkpoint, config, objective, parallel, preprocessing, runs
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.records import Table
@@ -71,6 +71,8 @@ def pretrain(
     out, began = Path(recipe.out), time.perf_counter()
     runs.begin(out, recipe)
     console.say(f"{type(model).__name__} on {len(training)} images, start: {model.backbone.loaded}")
+    if doubt := preprocessing.check(model.backbone, ready.pixels, recipe.size):
+        console.say(doubt)
 
     labelled = labelled or _labelled(recipe, console)
     worth = (lambda b: labelled.worth(b, recipe.size)) if labelled else None

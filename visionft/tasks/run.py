@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from visionft import backbone as backbones
-from visionft import checkpoint, config, objective, parallel, runs
+from visionft import checkpoint, config, objective, parallel, preprocessing, runs
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import split
 from visionft.data.views import Views
@@ -73,6 +73,8 @@ def finetune(
     console.say(f"{len(parts.train.table)} images to train, {len(parts.val.table)} to choose by, "
                 f"{len(parts.test.table)} to test. Start: {model.backbone.loaded}")  # fmt: skip
 
+    if doubt := preprocessing.check(model.backbone, ready.pixels, recipe.size):
+        console.say(doubt)
     probe, answers, probe_train = _floor(recipe, model, parts, console)
     metrics = {name: _judge(p, parts.test) for name, p in answers.items()}
     for name, m in metrics.items():
