@@ -139,6 +139,7 @@ def load(run: str | Path) -> Predictor:
 def _console(quiet: bool) -> Console:
     from . import parallel
 
+    parallel.start()
     return Console(quiet=quiet or parallel.rank() > 0)
 
 

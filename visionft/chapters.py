@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from . import plots
+from . import plots, runs
 from .data.scan import Scan
 from .evaluation.classification import confusion
 from .evaluation.ranking import roc_curve
 from .evaluation.worth import Labelled
 from .log import read_metrics
-from .report import Report
+from .report import Cell, Report
 
 Metrics = Mapping[str, float]
 HEALTH = ("effective_rank", "projected_effective_rank")
@@ -67,7 +67,8 @@ def answers(report: Report, probabilities: Mapping[str, Tensor], test: Labelled)
     report.figure(plots.confusion(confusion(last, labels), classes), f"Confusion, {list(probabilities)[-1]}")
     if len(classes) == 2:
         curves = {}
-        for name, p in probabilities.items():
+        for name in dict.fromkeys(["probe", *list(probabilities)[-1:]]):  # the floor and the last: more is a tangle
+            p = probabilities[name]
             fpr, tpr, _ = roc_curve(p[:, 1], labels)
             curves[name] = (fpr, tpr, float(np.trapezoid(tpr, fpr)))
         report.figure(plots.roc(curves), "ROC on the test images")
@@ -89,3 +90,37 @@ def mistakes(report: Report, probabilities: Tensor, test: Labelled, count: int =
         report.gallery(pictures, f"{len(worst)} of {len(wrong)} wrong answers, the most confident first")
     else:
         report.text("There are none on these test images.")
+
+
+def health(report: Report, before: Metrics, after: Metrics) -> None:
+    """Every measure of the representation, at the start and as it was saved."""
+    names = [name for name in after if name in before]
+    rows: list[list[Cell]] = [[name.replace("_", " "), before[name], after[name]] for name in names]
+    report.table(["", "start", "saved"], rows, "On held-out images, and on labels where there are some")
+
+
+def pretraining_report(out: Path, scan: Scan, verdict: str, before: Metrics, after: Metrics) -> None:
+    """The report of a pretraining run."""
+    report = Report("Pretraining", str(out))
+    health(report, before, after)
+    data(report, scan)
+    pretraining(report, out, verdict)
+    report.heading("This run")
+    report.facts(runs.versions())
+    report.write(out / "report.html")
+
+
+def finetuning_report(
+    out: Path, scan: Scan, metrics: Mapping[str, Metrics], probabilities: Mapping[str, Tensor], test: Labelled
+) -> None:
+    """The report of a fine-tuning run."""
+    report = Report("Fine-tuning", f"{out}: {', '.join(test.table.classes)}")
+    groups = sorted(set(test.table.groups)) if test.table.grouped and len(test.table.classes) == 2 else []
+    stages(report, metrics, groups, "95 % bootstrap intervals over the test images, which no choice has looked at.")
+    data(report, scan)
+    finetuning(report, out)
+    answers(report, probabilities, test)
+    mistakes(report, list(probabilities.values())[-1], test)
+    report.heading("This run")
+    report.facts(runs.versions())
+    report.write(out / "report.html")

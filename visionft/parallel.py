@@ -22,6 +22,12 @@ def start() -> torch.device:
     return device
 
 
+def wait() -> None:
+    """Go on when every process has come this far."""
+    if world() > 1:
+        td.barrier()
+
+
 def rank() -> int:
     """This process's number, 0 when alone."""
     return td.get_rank() if td.is_initialized() else 0

@@ -44,6 +44,7 @@ class Recipe:
     eval_every: int = key(0, "steps between evaluations; 0 evaluates ten times a run")
     save_every: int = key(0, "steps between checkpoints; 0 saves at evaluations")
     metric: str = key("loss", "what early stopping and the best checkpoint watch; names with 'loss' in them go down")
+    tensorboard: bool = key(False, "also write event files into the run folder (extra tensorboard)")
     patience: int = key(0, "evaluations without improvement before stopping; 0 never stops early")
     optim: Optim = field(default_factory=Optim, metadata={"meaning": "how weights move"})
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from . import __version__, checkpoint, config
+from . import __version__, checkpoint, config, parallel
 from .errors import CheckpointError, ConfigError
-from .log import Sink, fan, file_sink
+from .log import Sink, fan, file_sink, tensorboard_sink
 
 
 def begin(out: Path, recipe: Any) -> None:
@@ -22,6 +22,12 @@ def begin(out: Path, recipe: Any) -> None:
 
     Raises ConfigError when the folder holds a finished run, or an unfinished one of another recipe.
     """
+    if parallel.rank() == 0:
+        _begin(out, recipe)
+    parallel.wait()
+
+
+def _begin(out: Path, recipe: Any) -> None:
     file = out / "recipe.yaml"
     wanted = {"verb": type(recipe).__name__.lower(), **config.plain(recipe)}
     if (out / "run.json").is_file():
@@ -38,9 +44,12 @@ def begin(out: Path, recipe: Any) -> None:
     checkpoint.write_text(file, yaml.safe_dump(wanted, sort_keys=False))
 
 
-def sinks(out: Path, *others: Sink) -> Sink:
-    """metrics.jsonl, continued where the last checkpoint stands, and whoever else listens."""
-    return fan(file_sink(out / "metrics.jsonl", checkpoint.last_step(out)), *others)
+def sinks(out: Path, recipe: Any, *others: Sink) -> Sink:
+    """metrics.jsonl, continued where the last checkpoint stands, and whoever else listens; on process 0."""
+    if parallel.rank():
+        return fan()
+    events = [tensorboard_sink(out / "tensorboard")] if recipe.tensorboard else []
+    return fan(file_sink(out / "metrics.jsonl", checkpoint.last_step(out)), *events, *others)
 
 
 def info(run: Path) -> dict[str, Any]:

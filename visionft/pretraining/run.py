@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visionft import backbone as backbones
-from visionft import checkpoint, config, objective, parallel, preprocessing, runs
+from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.records import Table
@@ -62,6 +62,7 @@ def pretrain(
 
     Raises ConfigError, DataError or WeightsError before any training; an interrupted run goes on where it was.
     """
+    parallel.start()
     console = console or Console(quiet=parallel.rank() > 0)
     recipe = _complete(recipe)
     objective.find(recipe.objective)  # a wrong key must not wait for the images
@@ -78,7 +79,7 @@ def pretrain(
     worth = (lambda b: labelled.worth(b, recipe.size)) if labelled else None
     seen = [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row]
     watch = Watch(held, worth, seen)
-    sink = runs.sinks(out, console_sink(console, "pretraining"), *log)
+    sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
     before = {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
     start = seen[0] if seen else watch(model.eval())
     if not seen:
@@ -95,6 +96,7 @@ def pretrain(
         console.say(f"weights left {share:.0%} of the way from start to end ({chosen})")
     metrics = representation.describe(*watch.embed(model)[0]) | (worth(model.backbone) if worth else {})
     if parallel.rank() == 0:
+        chapters.pretraining_report(out, ready.scan, fitted.stopped or watch.verdict, start, metrics)
         checkpoint.finish(out, model, _info(recipe, model, ready, metrics, watch.verdict, share, fitted, began))
     return Pretrained(out, model.backbone, metrics, fitted.stopped or watch.verdict, share, start, end)
 

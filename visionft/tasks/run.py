@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from visionft import backbone as backbones
-from visionft import checkpoint, config, objective, parallel, preprocessing, runs
+from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import split
 from visionft.data.views import Views
@@ -62,6 +62,7 @@ def finetune(
 
     Raises ConfigError, DataError or WeightsError before any training; an interrupted run goes on where it was.
     """
+    parallel.start()
     console = console or Console(quiet=parallel.rank() > 0)
     recipe = _complete(recipe)
     objective.find(recipe.task)  # a wrong key must not wait for the images
@@ -85,7 +86,7 @@ def finetune(
     fitted = None
     predictor = Predictor(model, parts.train.table.classes, _images(recipe))
     if recipe.tune != "probe":  # a probe is solved, not trained
-        sink = runs.sinks(out, console_sink(console, "fine-tuning"), *log)
+        sink = runs.sinks(out, recipe, console_sink(console, "fine-tuning"), *log)
         evaluate = _Evaluate(predictor, parts.val)
         fitted = fit(model, training, _for_loop(recipe), out=out, evaluate=evaluate, log=sink)
         how = fitted.stopped or "ran to its end"
@@ -94,6 +95,7 @@ def finetune(
     metrics["finetuned"] = _judge(answers["finetuned"], parts.test)
     console.say(f"  test, {recipe.tune}: {line(metrics['finetuned'])}")
     if parallel.rank() == 0:
+        chapters.finetuning_report(out, ready.scan, metrics, answers, parts.test)
         checkpoint.finish(out, model, _info(recipe, model, ready, parts, metrics, fitted, began))
     return Finetuned(out, predictor, metrics, answers, parts.test, fitted)
 
