@@ -10,9 +10,9 @@ batch 32, by (channels, size, kernel, stride):
     240, 16, 3, 2               59    0.6           1152, 4, 5, 1              17     0.9
     96, 16, 5, 2                24    0.5           192, 16, 7, 1              15     1.7
 
-The rule is read off such tables and knows only shape and dtype: strided input gradients go by phases unless they are
-float32 (there torch is twice as fast as the phases), weight gradients of kernels wider than three go by strips (1.5 to
-3 times as fast in float32 too), and all else is torch's own. Whole networks: benchmarks/results/depthwise.json.
+The rule is read off such tables and knows only shape and dtype: input gradients of strided layers go by phases, weight
+gradients of kernels wider than three by strips (in float32, too: 1.5 to 3 times as fast), and all else is torch's own,
+which includes strided float32: there torch does well. Whole layers and networks: benchmarks/results/depthwise.json.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class DepthwiseConv(torch.autograd.Function):
         image, weight = ctx.saved_tensors
         wants_image, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         by_phases = wants_image and _by_phases(image.dtype, ctx.stride)
-        by_strips = wants_weight and _by_strips(weight)
+        by_strips = wants_weight and _by_strips(image.dtype, weight, ctx.stride)
         channels_last = image.is_contiguous(memory_format=torch.channels_last)
         grad = grads[0].contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         at_hand = (grad, weight, image, ctx.stride, ctx.padding)
@@ -149,13 +149,13 @@ def _conv2d(
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if groups == 1 or traced or isinstance(padding, str) or not _records_a_gradient(input, weight):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    steps, margins = _pair(stride), _pair(padding)
     depthwise = groups == input.shape[-3] == weight.shape[0] and input.ndim == 4 and _pair(dilation) == (1, 1)
-    if not depthwise or not (_by_phases(_autocast(input).dtype, steps) or _by_strips(weight)):
+    image, filters, steps = _autocast(input), _autocast(weight), _pair(stride)
+    slow = _by_phases(image.dtype, steps) or _by_strips(image.dtype, filters, steps)
+    if not (depthwise and slow and image.dtype == filters.dtype):
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    result: Tensor = DepthwiseConv.apply(
-        _autocast(input), _autocast(weight), None if bias is None else _autocast(bias), steps, margins
-    )
+    offset = None if bias is None else _autocast(bias)
+    result: Tensor = DepthwiseConv.apply(image, filters, offset, steps, _pair(padding))
     return result
 
 
@@ -170,15 +170,15 @@ def _torch_gradients(
 
 def _can_be_slow(conv: nn.Conv2d) -> bool:
     depthwise = 1 < conv.groups == conv.in_channels == conv.out_channels and max(conv.dilation) == 1
-    return depthwise and (max(conv.stride) > 1 or _by_strips(conv.weight))
+    return depthwise and (max(conv.stride) > 1 or conv.kernel_size[1] > FAST_WIDTH)
 
 
 def _by_phases(dtype: torch.dtype, stride: Pair) -> bool:
     return max(stride) > 1 and dtype != torch.float32
 
 
-def _by_strips(weight: Tensor) -> bool:
-    return weight.shape[3] > FAST_WIDTH
+def _by_strips(dtype: torch.dtype, weight: Tensor, stride: Pair) -> bool:
+    return weight.shape[3] > FAST_WIDTH and (max(stride) == 1 or dtype != torch.float32)
 
 
 def _records_a_gradient(image: Any, weight: Tensor) -> bool:

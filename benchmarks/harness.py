@@ -1,0 +1,87 @@
+"""What every benchmark shares: contestants timed in turn, the machine described, one JSON file written."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+VERSIONS = ("torch", "torchvision", "timm", "lightly", "albumentations", "opencv-python", "numpy")
+
+
+def interleave(cases: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+    """Time every case in turn, `repeats` rounds of it; returns seconds per case in order of the rounds.
+
+    In turn, because a machine's speed drifts: what disturbs one contestant disturbs its neighbour too. The `warmup`
+    calls before it are not timed: the first bf16 steps of a shape compile kernels for seconds.
+    """
+    for case in cases.values():
+        for _ in range(warmup):
+            case()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, case in cases.items():
+            began = time.perf_counter()
+            case()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of each case: one disturbed round does not move it."""
+    return {name: statistics.median(each) for name, each in seconds.items()}
+
+
+def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
+    """GFLOP/s of a square matrix product: the ceiling that a training step is measured against."""
+    left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
+    seconds = medians(interleave({"product": lambda: left @ right}, repeats=7))
+    return 2 * size**3 / seconds["product"] / 1e9
+
+
+def write(name: str, rows: Sequence[Mapping[str, Any]], command: str) -> Path:
+    """Write `results/NAME.json`: the rows with the command, machine, versions and date that they belong to."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    facts = {"name": name, "command": command, "machine": machine(), "versions": versions(), "date": date}
+    path.write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
+    return path
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores and memory, and the threads torch uses: what a reader needs to compare, no names."""
+    facts: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "system": platform.system(),
+    }
+    return facts | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of Python and of the packages that decide speed."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONS:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # a variant, such as opencv-python-headless
+            continue
+    return found
+
+
+def _cpu_model() -> str:
+    with Path("/proc/cpuinfo").open() as lines:
+        return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

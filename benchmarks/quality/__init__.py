@@ -1,0 +1,1 @@
+"""Accuracy benchmarks: protocols, seeds, intervals."""
