@@ -14,7 +14,7 @@ import numpy as np
 
 from . import backbone as backbones
 from . import config, recipe
-from .checkpoint import replace
+from .atomic import replace
 from .data.prepare import prepare
 from .data.scan import scan
 from .data.sheet import sheet, write_png

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from . import weights
 from .config import suggest
-from .errors import WeightsError
+from .errors import WeightsError, first_line
 
 
 class Backbone(nn.Module):
@@ -141,7 +141,7 @@ def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backb
         state = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # no network, no such weights: each hub library has its own exceptions
         raise WeightsError(
-            f"timm's weights of {name} cannot be had ({type(error).__name__}: {str(error).splitlines()[0][:120]}); "
+            f"timm's weights of {name} cannot be had ({first_line(error)[:160]}); "
             f"without a network use {_local_sources(name)}"
         ) from error
     backbone.loaded = weights.fill(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .atomic import flush, replace, write_text
 from .errors import CheckpointError
 
 State = dict[str, Tensor]
@@ -32,7 +33,7 @@ class Checkpoint:
 
 def save(run: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint under run/resume and drop the ones before it; killed at any moment, one whole one is left."""
-    folder, name = run / "resume", f"step-{checkpoint.step:08d}"
+    folder, name = run / "resume", _name(checkpoint.step)
     folder.mkdir(parents=True, exist_ok=True)
     clean(run)
     if (folder / name).exists():
@@ -45,19 +46,19 @@ def save(run: Path, checkpoint: Checkpoint) -> None:
     text = {"step": checkpoint.step, "states": sorted(states), "facts": checkpoint.facts}
     (beside / "checkpoint.json").write_text(json.dumps(text))
     for file in beside.iterdir():
-        _flush(file)
+        flush(file)
     beside.replace(folder / name)
-    _flush(folder)
+    flush(folder)
     write_text(folder / "last", name)
     clean(run)
 
 
 def resume(run: Path) -> Checkpoint | None:
     """Read the last complete checkpoint, or None when there is none."""
-    pointer = run / "resume" / "last"
-    if not pointer.is_file():
+    step = last_step(run)
+    if not step:
         return None
-    folder = pointer.parent / pointer.read_text().strip()
+    folder = run / "resume" / _name(step)
     try:
         text = json.loads((folder / "checkpoint.json").read_text())
         states = {name: load_file(folder / f"{name}.safetensors") for name in text["states"]}
@@ -67,12 +68,14 @@ def resume(run: Path) -> Checkpoint | None:
 
 
 def clean(run: Path) -> None:
-    """Remove half-written checkpoints and those that `last` no longer points to."""
+    """Remove whatever a kill left half-written, and the checkpoints that `last` no longer points to."""
     folder = run / "resume"
-    last = (folder / "last").read_text().strip() if (folder / "last").is_file() else ""
+    kept = {"last", _name(last_step(run))}
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and path.name != last:
+        if path.is_dir() and path.name not in kept:
             shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> State:
@@ -93,7 +96,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: State, names: Mappin
         if name not in by_name:
             raise CheckpointError(f"the checkpoint trained {name}, this recipe does not; use another out= folder")
         p = by_name[name]
-        optimizer.state[p][slot] = value if slot == "step" else value.to(p.device)
+        same = value.shape == p.shape  # laid out as the weight is: fused optimizers walk through memory in its order
+        optimizer.state[p][slot] = torch.empty_like(p).copy_(value) if same and slot != "step" else value
 
 
 def finish(run: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
@@ -107,37 +111,20 @@ def finish(run: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
     shutil.rmtree(run / "resume", ignore_errors=True)  # nothing is left to resume
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place and rename it."""
-    replace(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file beside `path`, flush it, and rename it into place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    beside.touch()
-    mode = beside.stat().st_mode
-    write(beside)
-    beside.chmod(mode)  # safetensors hides what it writes from everybody else
-    _flush(beside)
-    beside.replace(path)
-
-
 def _savable(state: Mapping[str, Tensor]) -> State:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows flushes folders by itself and cannot open them
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def last_step(run: Path) -> int:
     """The step of the last complete checkpoint, 0 when there is none."""
     pointer = run / "resume" / "last"
-    return int(pointer.read_text().strip().removeprefix("step-")) if pointer.is_file() else 0
+    if not pointer.is_file():
+        return 0
+    said = pointer.read_text(encoding="utf-8", errors="replace").strip()
+    if not said.removeprefix("step-").isdigit():
+        raise CheckpointError(f"{pointer} is damaged; remove {pointer.parent} to start again")
+    return int(said.removeprefix("step-"))
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"

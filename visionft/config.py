@@ -20,12 +20,15 @@ T = TypeVar("T")
 _REQUIRED = "(required)"
 
 
-def key(default: T, meaning: str) -> T:
-    """Declare a recipe field with its default and the one line that `--help` prints."""
+def key(default: T, meaning: str, *, options: bool = False) -> T:
+    """Declare a recipe field with its default and the one line that `--help` prints.
+
+    With `options` it names something that takes options: `objective: {name: mae, mask: 0.6}`.
+    """
     factory: Any = {"default": default}
     if isinstance(default, (dict, list)):
         factory = {"default_factory": lambda: type(default)(default)}
-    return typing.cast(T, field(metadata={"meaning": meaning}, **factory))
+    return typing.cast(T, field(metadata={"meaning": meaning, "options": options}, **factory))
 
 
 def load(cls: type[T], *sources: str | Path | Mapping[str, Any]) -> T:
@@ -36,16 +39,15 @@ def load(cls: type[T], *sources: str | Path | Mapping[str, Any]) -> T:
     return _build(cls, merged, path="")
 
 
-def keys(cls: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
+def keys(cls: type, prefix: str = "", defaults: Any = None) -> list[tuple[str, str, str, str]]:
     """List (name, type, default, meaning) of every key of a recipe, nested ones dotted."""
     rows = []
     hints = typing.get_type_hints(cls)
     for f in dataclasses.fields(cls):
-        kind = hints[f.name]
+        kind, default = hints[f.name], _default(f) if defaults is None else getattr(defaults, f.name)
         if dataclasses.is_dataclass(kind):
-            rows += keys(typing.cast(type, kind), f"{prefix}{f.name}.")
+            rows += keys(typing.cast(type, kind), f"{prefix}{f.name}.", default)
             continue
-        default = f.default_factory() if callable(f.default_factory) else f.default
         shown = (
             _REQUIRED
             if default is dataclasses.MISSING
@@ -103,6 +105,8 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, type):
+        return f"{value.__module__}:{value.__qualname__}"
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
@@ -171,11 +175,17 @@ def _defaults(cls: type, values: Mapping[str, Any], hints: Mapping[str, Any], pa
             continue
         value, kind = values[f.name], hints[f.name]
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            base = dataclasses.asdict(f.default_factory()) if callable(f.default_factory) else {}
+            base = {n.name: getattr(_default(f), n.name) for n in dataclasses.fields(typing.cast(type, kind))}
             out[f.name] = _build(typing.cast(type, kind), {**base, **value}, f"{path}{f.name}.")
+        elif f.metadata.get("options") and isinstance(value, Mapping) and "name" not in value:
+            out[f.name] = {"name": _default(f), **value}
         else:
             out[f.name] = _coerce(kind, value, f"{path}{f.name}")
     return out
+
+
+def _default(f: dataclasses.Field[Any]) -> Any:
+    return f.default_factory() if callable(f.default_factory) else f.default
 
 
 def _known(name: str, known: Iterable[str], where: str, owner: str) -> None:

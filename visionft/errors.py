@@ -25,3 +25,9 @@ class WeightsError(VisionftError):
 
 class DivergedError(VisionftError, FloatingPointError):
     """A loss or gradient is no longer finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in one line; its type when it says nothing."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

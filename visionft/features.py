@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .atomic import replace
 from .backbone import Backbone
-from .checkpoint import replace
 from .data.cache import cache_root
 from .data.views import Views, batches
 from .objective import View
@@ -47,6 +48,8 @@ def features(
     fresh = {digests[i]: row for i, row in zip(missing, made, strict=True)}
     if store and fresh:
         _write(folder, fresh)
+    if not digests:
+        return torch.zeros(0, backbone.dim)
     return torch.stack([fresh[d] if d in fresh else known[d] for d in digests])
 
 
@@ -75,7 +78,10 @@ def _key(backbone: Backbone, size: int) -> str:
 def _read(folder: Path) -> dict[str, Tensor]:
     known: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
-        known |= load_file(file)
+        try:
+            known |= load_file(file)
+        except (OSError, SafetensorError):  # gone or broken: what it held is computed again
+            file.unlink(missing_ok=True)
     return known
 
 

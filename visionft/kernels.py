@@ -117,7 +117,10 @@ class DepthwiseConv(torch.autograd.Function):
         image, weight = ctx.saved_tensors
         wants_image, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         by_phases = wants_image and _by_phases(image.dtype, ctx.stride)
-        by_strips = wants_weight and _by_strips(image.dtype, weight, ctx.stride)
+        wide = (
+            image.shape[3] >= weight.shape[3]
+        )  # else a strip lies wholly in the padding, and there is nothing to gain
+        by_strips = wants_weight and wide and _by_strips(image.dtype, weight, ctx.stride)
         channels_last = image.is_contiguous(memory_format=torch.channels_last)
         grad = grads[0].contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         at_hand = (grad, weight, image, ctx.stride, ctx.padding)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from .atomic import write_text
+
 Sink = Callable[[int, dict[str, float]], None]
 
 
@@ -76,7 +78,7 @@ def file_sink(path: Path, since: int) -> Sink:
     """Append to metrics.jsonl; lines after step `since`, left by a run that was killed, are dropped first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = [row for row in read_metrics(path) if row["step"] <= since]
-    path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+    write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def sink(step: int, metrics: Mapping[str, float]) -> None:
         with path.open("a", encoding="utf-8") as file:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from . import backbone as backbones
 from . import chapters, plots, runs
+from .atomic import write_text
 from .backbone import Backbone
-from .checkpoint import write_text
 from .data.prepare import Prepared, prepare
 from .data.split import split
 from .errors import ConfigError

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .config import key
 from .errors import ConfigError
+
+
+def within(recipe: Any, *names: str, **bounds: float) -> None:
+    """Raise ConfigError unless these numbers (null is none) lie within low, high (included), above, below (not)."""
+    holds = {"low": operator.ge, "high": operator.le, "above": operator.gt, "below": operator.lt}
+    words = {"low": "at least", "high": "at most", "above": "above", "below": "below"}
+    for name in names:
+        value = functools.reduce(getattr, name.split("."), recipe)
+        if value is not None and not all(holds[bound](value, limit) for bound, limit in bounds.items()):
+            wanted = " and ".join(f"{words[bound]} {limit:g}" for bound, limit in bounds.items())
+            raise ConfigError(f"{name}={value} makes no sense: it must be {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +64,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.batch < 1 or self.accumulate < 1 or self.batch % self.accumulate:
             raise ConfigError(f"batch={self.batch} cannot be split into accumulate={self.accumulate} equal parts")
-        for name in ("steps", "epochs", "minutes"):
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ConfigError(f"{name}={value} trains nothing; give a positive number")
-        for name in ("optim.warmup", "optim.final", "ema"):
-            value = getattr(self.optim, name.split(".")[1]) if "." in name else getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name}={value} is a share and must lie in [0, 1]")
+        within(self, "steps", "epochs", "minutes", "optim.lr", "optim.clip", above=0)
+        within(self, "log_every", low=1)
+        within(self, "workers", "eval_every", "save_every", "patience", "seed", "optim.weight_decay", low=0)
+        within(self, "ema", "optim.warmup", "optim.final", "optim.momentum", low=0, high=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +83,18 @@ class Images:
     backbone: str = key("resnet18", "a timm model, or a run folder to continue from")
     weights: str = key("auto", "timm, none, a file, a run folder, package:NAME; auto: an installed package, else timm")
 
+    def __post_init__(self) -> None:
+        within(self, "size", "channels", "white", low=1)
+        parent = getattr(super(), "__post_init__", None)
+        if parent:
+            parent()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain(Images, Recipe):
     """Learn a backbone from images without labels."""
 
-    objective: Any = key("simclr", "simclr, dino, mae, or an import path; options as objective.NAME=value")
+    objective: Any = key("simclr", "simclr, dino, mae, or module:Class; options as objective.NAME=value", options=True)
     views: dict[str, Any] = key({}, "overrides of the objective's views, e.g. views.crops.count=4")
     bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
     probe: Any = key(None, "a small labelled source; kNN and linear probe are reported on it")
@@ -90,7 +106,7 @@ class Pretrain(Images, Recipe):
 class Finetune(Images, Recipe):
     """Teach a backbone a task from labelled images."""
 
-    task: Any = key("classify", "what to learn; options as task.NAME=value")
+    task: Any = key("classify", "what to learn; options as task.NAME=value", options=True)
     policy: Any = key("light", "augmentation: none, light, medium, strong, inspection, or an albumentations Compose")
     test: float = key(0.25, "share held out for the final evaluation, unless the source has a test split")
     val: float = key(0.15, "share of the rest that early stopping and choices look at")
@@ -107,6 +123,10 @@ class Finetune(Images, Recipe):
     )
     patience: int = key(4, "evaluations without improvement before stopping; 0 never stops early")
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4), metadata={"meaning": "how weights move"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "test", "val", above=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)

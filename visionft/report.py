@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from visionft import __version__
+from visionft.atomic import write_text
 from visionft.plots import INK, MUTED, RULE, SERIES
 
 Cell = str | int | float | tuple[float, float, float] | None  # a triple is a value and its interval
@@ -85,9 +85,7 @@ class Report:
     def write(self, path: str | Path) -> Path:
         """Write beside the path, then rename: a reader never sees half a report."""
         path = Path(path)
-        beside = path.with_name(path.name + ".new")
-        beside.write_text(self.html(), encoding="utf-8")
-        os.replace(beside, path)  # noqa: PTH105  (the one atomic spelling on every system)
+        write_text(path, self.html())
         return path
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from . import __version__, checkpoint, config, parallel
+from .atomic import write_text
 from .errors import CheckpointError, ConfigError
 from .log import Sink, fan, file_sink, tensorboard_sink
 
@@ -33,7 +34,12 @@ def _begin(out: Path, recipe: Any) -> None:
     if (out / "run.json").is_file():
         raise ConfigError(f"{out} holds a finished run; set out= to another folder, or remove it")
     if file.is_file():
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            found = None
+        if not isinstance(found, Mapping):
+            raise CheckpointError(f"{file} is damaged; remove {out} or set out= to another folder")
         if changed := _differences(found, wanted):
             raise ConfigError(
                 f"{out} holds an unfinished run of another recipe ({'; '.join(changed[:5])}); "
@@ -41,7 +47,7 @@ def _begin(out: Path, recipe: Any) -> None:
             )
         return
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(file, yaml.safe_dump(wanted, sort_keys=False))
+    write_text(file, yaml.safe_dump(wanted, sort_keys=False))
 
 
 def sinks(out: Path, recipe: Any, *others: Sink) -> Sink:

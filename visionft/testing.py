@@ -22,7 +22,8 @@ def check_objective(objective: Objective, batch: Mapping[str, Tensor]) -> None:
     losses = [draw(o, batch, seed=0) for o in (objective, twin)]
     assert torch.equal(*losses), "the same weights, batch and seed must give the same loss"
     assert losses[0].ndim == 0 and losses[0].isfinite(), "`loss` must be one finite number"
-    assert all(torch.equal(batch[key], before[key]) for key in before), "forward must not change its batch"
+    same = batch.keys() == before.keys() and all(torch.equal(batch[key], before[key]) for key in before)
+    assert same, "forward must not change its batch"
 
     losses[0].backward()
     silent = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
@@ -37,10 +38,11 @@ def check_objective(objective: Objective, batch: Mapping[str, Tensor]) -> None:
         for p in resumed.parameters():
             p.add_(1)  # whatever it held must come from the state dict alone
     resumed.load_state_dict(objective.state_dict())
-    resumed.after_step(0.6)
-    objective.after_step(0.6)
-    later = [draw(o, batch, seed=1) for o in (objective, resumed)]
-    assert torch.equal(*later), "state_dict must be complete: a resumed objective gives another loss"
+    for progress in (0.6, 0.7):
+        later = [draw(o, batch, seed=1) for o in (objective, resumed)]
+        assert torch.equal(*later), "state_dict must be complete: a resumed objective gives another loss"
+        objective.after_step(progress)
+        resumed.after_step(progress)
 
 
 def draw(objective: Objective, batch: Mapping[str, Tensor], *, seed: int) -> Tensor:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP  # noqa: N817  (the name everybody knows)
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from . import checkpoint, optim, parallel, tuning
 from .best import Best
@@ -112,27 +112,27 @@ class Run:
         self.names = {id(p): name for name, p in objective.named_parameters()}
         self.average = optim.Average(objective, recipe.ema) if recipe.ema else None
         self.best, self.precision = Best(recipe.metric, recipe.patience), Precision()
-        self.step, self.stopped = 0, ""
+        self.step, self.stopped, self.progress = 0, "", 0.0
         self.began, self.before, self.logged = time.perf_counter(), 0.0, (0, 0.0)
 
     def begin(self, found: Checkpoint | None) -> None:
         """Settle the modules, and either choose the arithmetic or become the run that wrote the checkpoint."""
         tuning.settle(self.objective)
+        self.objective.to(memory_format=torch.channels_last)
         if found:
             self.restore(found)
         else:
             self.precision = Precision.choose(self.recipe.precision, self.objective, self.sample, self.device)
             self.precision.bf16 = bool(parallel.agree(self.precision.bf16))
-            self.began = time.perf_counter()
-        self.objective.to(memory_format=torch.channels_last)
+        self.began = time.perf_counter()
+        self.progress = self._progress()
 
     @property
     def over(self) -> bool:
         return bool(self.stopped) or self.progress >= 1
 
-    @property
-    def progress(self) -> float:
-        """Share of the run that is done, by steps or by the clock, whichever is further."""
+    def _progress(self) -> float:
+        """Share of the run that is done, by steps or by the clock, whichever is further; read once a step."""
         shares = [self.step / self.total] if self.total else []
         if self.recipe.minutes:
             shares.append(parallel.agree(self.elapsed / (60 * self.recipe.minutes)))
@@ -173,7 +173,8 @@ class Run:
 
     def sample(self, images: int) -> Batch:
         """A small real batch, to measure on."""
-        batch = self.data.collate([self.data[draw] for draw in self._order().of(0)[:images]])
+        collate = getattr(self.data, "collate", default_collate)
+        batch = collate([self.data[draw] for draw in self._order().of(0)[:images]])
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _order(self) -> Order:
@@ -187,37 +188,39 @@ class Run:
         torch.manual_seed(seed_of(self.recipe.seed, self.step, parallel.rank()))
         middle = 0.5 / self.total if self.total else 0.0
         optim.set_rate(self.optimizer, min(1.0, self.progress + middle), self.recipe.optim)
-        parts = self.recipe.accumulate
+        parts, mean = self.recipe.accumulate, dict[str, Tensor]()
         for part in range(parts):
             batch = next(batches)
             waits = isinstance(model, DDP) and part < parts - 1
             with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
                 with self.precision.autocast(self.device):
-                    losses: dict[str, Tensor] = model(batch)
+                    losses = model(batch)
                 (losses["loss"] / parts).backward()
+            mean = {name: mean.get(name, 0.0) + value.detach() / parts for name, value in losses.items()}
         norm = nn.utils.clip_grad_norm_(self.learned, self.recipe.optim.clip or math.inf)
-        if not torch.isfinite(norm):
-            said = {name: float(value) for name, value in losses.items()}
+        if not (torch.isfinite(norm) and torch.isfinite(mean["loss"])):
+            said = {name: float(value) for name, value in mean.items()}
             way = f"try a third of optim.lr={self.recipe.optim.lr}"
             raise DivergedError(f"step {self.step + 1}: gradient norm is {float(norm)}, losses were {said}; {way}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        progress = self.progress
-        self.objective.after_step(progress)
+        self.progress = self._progress()
+        self.objective.after_step(self.progress)
         if self.average:
-            self.average.update(self.objective, progress)
-        return {name: value.detach() for name, value in losses.items()} | {"grad_norm": norm.detach()}
+            self.average.update(self.objective, self.progress)
+        return mean | {"grad_norm": norm.detach()}
 
     def pace(self) -> Metrics:
         """Rate, speed and time left, for the log."""
         steps, at = self.logged
-        self.logged, progress = (self.step, self.elapsed), self.progress
+        now, progress = self.elapsed, self.progress
+        self.logged = (self.step, now)
         return {
             "lr": max(float(group["lr"]) for group in self.optimizer.param_groups),
-            "images_per_second": (self.step - steps) * self.recipe.batch / max(1e-9, self.elapsed - at),
-            "seconds": self.elapsed,
-            "seconds_left": self.elapsed * (1 - progress) / max(1e-9, progress),
+            "images_per_second": (self.step - steps) * self.recipe.batch / max(1e-9, now - at),
+            "seconds": now,
+            "seconds_left": now * (1 - progress) / max(1e-9, progress),
             "progress": progress,
         }
 

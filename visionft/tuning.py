@@ -27,11 +27,12 @@ def table(objective: nn.Module, choice: str | Mapping[str, float]) -> Tuning:
     the layers between a geometric ramp, so one number means the same on every architecture.
     """
     if isinstance(choice, Mapping):
-        return {str(pattern): float(rate) for pattern, rate in choice.items()}
+        return {_pattern(pattern): _rate(pattern, rate) for pattern, rate in choice.items()}
     word, _, number = str(choice).partition(":")
     if choice in ("full", "probe"):
         return dict(FULL if choice == "full" else LINEAR_PROBE)
-    if word not in ("last", "layerwise") or (word == "last" and not number.isdigit()):
+    well = number.isdigit() if word == "last" else not number or _positive(number)
+    if word not in ("last", "layerwise") or not well:
         raise ConfigError(f"tune={choice!r} is no tuning table{suggest(str(choice), NAMES)}")
     depth: dict[str, int] = objective.backbone.depth_of()  # type: ignore[union-attr, operator]
     top = max(depth.values())
@@ -100,6 +101,27 @@ def describe(objective: nn.Module, groups: list[dict[str, Any]]) -> list[tuple[s
     if frozen:
         rows.append(("(frozen)", "0", len(frozen), sum(p.numel() for p in frozen)))
     return [*rows, ("(all)", "", sum(r[2] for r in rows), total)]
+
+
+def _pattern(pattern: Any) -> str:
+    try:
+        re.compile(str(pattern))
+    except re.error as error:
+        raise ConfigError(f"tuning rule {pattern} is no regular expression: {error}") from error
+    return str(pattern)
+
+
+def _rate(pattern: Any, rate: Any) -> float:
+    if not isinstance(rate, (int, float)) or not 0 <= rate < float("inf"):
+        raise ConfigError(f"tuning rule {pattern} has rate {rate}; 0 freezes, 1 is the full rate")
+    return float(rate)
+
+
+def _positive(number: str) -> bool:
+    try:
+        return 0 < float(number) < float("inf")
+    except ValueError:
+        return False
 
 
 def _by_depth(depth: Mapping[str, int], rates: Mapping[int, float]) -> Tuning:

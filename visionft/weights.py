@@ -17,7 +17,7 @@ from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from .config import suggest
-from .errors import WeightsError
+from .errors import WeightsError, first_line
 
 State = dict[str, Tensor]
 
@@ -108,7 +108,7 @@ def read(path: Path) -> State:
             return safetensors.torch.load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every format fails in its own way; the border says one thing
-        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path} cannot be read as weights: {first_line(error)}") from error
     for wrapper in ("state_dict", "model", "teacher", "student"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -162,9 +162,14 @@ def fingerprint(module: nn.Module) -> str:
 def _strip(state: State, net: nn.Module) -> State:
     """Drop the prefix (module., backbone.net., ...) under which most of the wanted names are found."""
     wanted = set(net.state_dict())
-    prefixes = {""} | {k[: -len(w)] for k in state for w in (next(iter(wanted)),) if k.endswith("." + w)}
+    prefixes = {""} | {k[: -len(w)] for k in state for w in _leaves(wanted) if k.endswith("." + w)}
     best = max(sorted(prefixes), key=lambda p: sum(k.startswith(p) and k[len(p) :] in wanted for k in state))
     return {k[len(best) :]: v for k, v in state.items() if k.startswith(best)} if best else state
+
+
+def _leaves(wanted: set[str]) -> list[str]:
+    """A few names that any file of this model must have: counters and buffers are often left out."""
+    return sorted((w for w in wanted if w.endswith(("weight", "bias"))), key=len, reverse=True)[:20]
 
 
 def _head_names(net: Any) -> tuple[str, ...]:

@@ -30,8 +30,8 @@ def policy(choice: Any, size: int, *, channels: int = 3, scale: Scale | None = N
 
 
 def none(size: int, channels: int, scale: Scale | None) -> list[Any]:
-    """Short side to `size`, then the square in the middle: what evaluation sees."""
-    return [A.SmallestMaxSize(size, area_for_downscale="image"), A.CenterCrop(size, size)]
+    """The whole image as a square, nothing cut off: what evaluation sees, defects at the border too."""
+    return [A.Resize(size, size, area_for_downscale="image")]
 
 
 def light(size: int, channels: int, scale: Scale | None) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from visionft.checkpoint import replace
+from visionft.atomic import replace
 from visionft.errors import DataError
 from visionft.objective import View
 

@@ -1,0 +1,94 @@
+"""What every test can ask for: two dozen small images of three kinds, tiny models, and a cache of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from visionft.backbone import Backbone
+from visionft.data.views import Views
+from visionft.objective import Objective, find
+
+KINDS = ("stripes", "blob", "checks")
+SIDE = 32  # pixels; what the tiny models see
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from threads, and sums must not depend on how many there are."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what a test caches away from the user's cache and from other tests."""
+    before = os.environ.get("VISIONFT_CACHE")
+    os.environ["VISIONFT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("VISIONFT_CACHE")
+    if before is not None:
+        os.environ["VISIONFT_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def labels() -> np.ndarray:
+    """Eight images of each of three kinds, interleaved."""
+    return np.arange(24) % len(KINDS)
+
+
+@pytest.fixture(scope="session")
+def pixels(labels: np.ndarray) -> list[np.ndarray]:
+    """24 images, H W 3 uint8, sides 40 to 70: horizontal stripes, a bright blob, or a checkerboard, each tinted."""
+    rng = np.random.default_rng(0)
+    return [_image(KINDS[label], rng) for label in labels]
+
+
+@pytest.fixture(scope="session")
+def digests() -> list[str]:
+    """One name per image, as the scan would give by content."""
+    return [f"content-{at}" for at in range(24)]
+
+
+def _image(kind: str, rng: np.random.Generator) -> np.ndarray:
+    height, width = rng.integers(40, 71, 2)
+    y, x = np.mgrid[:height, :width]
+    shift, period = rng.uniform(0, 6), rng.uniform(7, 10)
+    shape = {
+        "stripes": np.sin(2 * np.pi * (y + shift) / period),
+        "blob": 2 * np.exp(-((y - height / 2 + shift) ** 2 + (x - width / 2 - shift) ** 2) / 150) - 1,
+        "checks": np.sign(np.sin(2 * np.pi * (y + shift) / 16) * np.sin(2 * np.pi * (x + shift) / 16)),
+    }[kind]
+    tint = np.array({"stripes": (1.0, 0.6, 0.4), "blob": (0.5, 1.0, 0.5), "checks": (0.4, 0.6, 1.0)}[kind])
+    noisy = 128 + 80 * shape[..., None] * tint + rng.normal(0, 12, (height, width, 3))
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def make_objective() -> Callable[..., Any]:
+    """Build an objective on a tiny random backbone: the same one for the same words."""
+
+    def make(name: Any, model: str = "test_vit", *, seed: int = 0, channels: int = 3, **options: Any) -> Objective:
+        torch.manual_seed(seed)
+        cls, options = find({"name": name, **options})
+        if name == "classify":
+            options = {"classes": len(KINDS), **options}
+        return cls(Backbone(model, size=SIDE, channels=channels), **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_data(pixels: list[np.ndarray], labels: np.ndarray) -> Callable[..., Views]:
+    """The small images as the views that an objective asks for."""
+
+    def make(objective: Objective, *, seed: int = 0, policy: Any = None) -> Views:
+        views = {k: v if policy is None else type(v)(policy, v.count, v.share) for k, v in objective.sees.items()}
+        sides = {key: objective.backbone.side(SIDE * view.share) for key, view in views.items()}
+        return Views(pixels, views, sides, labels=labels, channels=objective.backbone.channels, seed=seed)
+
+    return make

@@ -1,0 +1,132 @@
+"""What one process of `test_gloo.py` does: runs of every objective, batch norms, a whole recipe, written down.
+
+Started once alone and once per rank, with the environment that torchrun would set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from visionft import parallel
+from visionft.api import pretrain
+from visionft.backbone import Backbone
+from visionft.data.views import Views
+from visionft.objective import find
+from visionft.recipe import Optim, Recipe
+from visionft.train import fit
+
+STEPS, BATCH, SIDE = 5, 8, 32
+OPTIM = Optim(name="sgd", lr=0.03)  # Adam divides rounding errors by themselves wherever a gradient should be zero
+RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective, backbone, accumulate
+    "classify with batch norm": ("classify", "test_resnet", 1),
+    "classify with layer norm": ("classify", "test_vit", 1),
+    "classify with batch norm, accumulated": ("classify", "test_efficientnet", 2),
+    "simclr with batch norm": ("simclr", "test_resnet", 1),
+    "simclr with layer norm, accumulated": ("simclr", "test_vit", 2),
+    "decoupled simclr": ({"name": "simclr", "loss": "dcl"}, "test_vit", 1),
+    "dino with batch norm": ({"name": "dino", "prototypes": 64}, "test_resnet", 1),
+    "dino with layer norm, accumulated": ({"name": "dino", "prototypes": 64}, "test_vit", 2),
+    "mae": ("mae", "test_vit", 1),
+    "mae, accumulated": ("mae", "test_vit", 2),
+}
+NORMS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {  # name -> module, shape of its input
+    "BatchNorm1d": (lambda: nn.BatchNorm1d(3), (8, 3)),
+    "BatchNorm2d": (lambda: nn.BatchNorm2d(3), (8, 3, 5, 4)),
+    "BatchNorm2d without weights": (lambda: nn.BatchNorm2d(3, affine=False), (8, 3, 5, 4)),
+    "BatchNorm2d with a cumulative mean": (lambda: nn.BatchNorm2d(3, momentum=None), (8, 3, 5, 4)),
+    "timm BatchNormAct2d": (lambda: BatchNormAct2d(3), (8, 3, 5, 4)),
+}
+
+
+def images() -> list[np.ndarray]:
+    """24 gratings of three directions in noise."""
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[:40, :40]
+    waves = [np.sin((x, y, x + y)[at % 3] / rng.uniform(1, 3))[..., None] for at in range(24)]
+    return [(128 + 60 * wave + rng.normal(0, 30, (40, 40, 3))).clip(0, 255).astype(np.uint8) for wave in waves]
+
+
+def run(choice: Any, model: str, accumulate: int) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """The losses of a few steps, and the weights after them."""
+    torch.manual_seed(0)
+    cls, options = find(choice)
+    objective = cls(Backbone(model, size=SIDE), **({"classes": 3} if choice == "classify" else {}), **options)
+    sides = {key: objective.backbone.side(SIDE * view.share) for key, view in objective.sees.items()}
+    data = Views(images(), objective.sees, sides, labels=np.arange(24) % 3)
+    losses: list[dict[str, float]] = []
+    recipe = Recipe(steps=STEPS, batch=BATCH, accumulate=accumulate, precision="fp32", log_every=1, optim=OPTIM)
+    clocks = {"seconds", "seconds_left", "images_per_second"}
+    fit(objective, data, recipe, log=lambda _, said: losses.append({k: said[k] for k in said.keys() - clocks}))
+    return losses, objective.state_dict()
+
+
+def norm(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Outputs, gradients and statistics of a batch norm after two batches; rows of x belong to ranks in order."""
+    torch.manual_seed(0)
+    module = make()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.normal_()
+    if parallel.world() > 1:
+        parallel.synchronise(module)
+    share = slice(parallel.rank() * shape[0] // parallel.world(), (parallel.rank() + 1) * shape[0] // parallel.world())
+    for _ in range(2):
+        whole, pull = 2 * torch.randn(shape) + 1, torch.randn(shape)
+        x = whole[share].clone().requires_grad_()
+        module.zero_grad()
+        y = module(x)
+        (y * pull[share]).sum().backward()
+    parts = {"output": y.detach(), "input gradient": x.grad}
+    summed = {f"gradient of {name}": p.grad for name, p in module.named_parameters()}
+    return {**parts, **summed, **{name: b.float() for name, b in module.named_buffers()}}
+
+
+def recipe(out: Path) -> None:
+    """A whole pretraining run, with its folder."""
+    pretrain(
+        images(), backbone="test_resnet", weights="none", objective="simclr", steps=4, batch=8, size=SIDE,
+        precision="fp32", eval_every=2, log_every=1, cache="ram", out=str(out), quiet=True,
+    )  # fmt: skip
+
+
+def results(folder: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
+    """Every case by name: what can be written as JSON, and tensors."""
+    recipe(folder / f"run-of-{os.environ.get('WORLD_SIZE', 1)}")  # first: it must join the other process by itself
+    for name, case in RUNS.items():
+        losses, state = run(*case)
+        yield name, losses, state
+    for name, kind in NORMS.items():
+        yield name, None, norm(*kind)
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    said: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        for name, numbers, state in results(folder):
+            said[name] = numbers
+            tensors |= {f"{name}|{key}": value.contiguous().clone() for key, value in state.items()}
+    said["complaints"] = sorted({str(c.message) for c in complaints if "visionft" in c.filename})
+    mine = folder / f"rank{parallel.rank()}-of-{parallel.world()}"
+    save_file(tensors, mine.with_suffix(".safetensors"))
+    mine.with_suffix(".json").write_text(json.dumps(said))
+    if parallel.world() > 1:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

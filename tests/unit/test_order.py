@@ -1,0 +1,71 @@
+"""Which image comes when depends on (seed, step, rank) alone, and parts and processes share a batch without overlap."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionft.order import Draw, Order, permutation, seed_of
+
+sizes = st.integers(1, 60)
+seeds = st.integers(0, 2**32)
+
+
+def drawn(order: Order, steps: int) -> list[list[tuple[int, int]]]:
+    """(index, epoch) pairs of the first batches of an order that never ends."""
+    return [[(int(d), d.epoch) for d in part] for part in itertools.islice(order, steps)]
+
+
+@given(sizes, st.integers(1, 20), seeds)
+@settings(max_examples=60, deadline=None)
+def test_every_epoch_is_a_permutation_whatever_the_batch(size, batch, seed):
+    steps = -(-3 * size // batch)
+    stream = [d for part in drawn(Order(size, batch, seed=seed), steps) for d in part][: 3 * size]
+    for epoch in range(3):
+        part = stream[epoch * size : (epoch + 1) * size]
+        assert sorted(index for index, _ in part) == list(range(size))
+        assert {e for _, e in part} == {epoch}
+
+
+@given(sizes, st.integers(1, 20), seeds, st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_a_step_needs_nothing_of_the_steps_before(size, batch, seed, start):
+    resumed = drawn(Order(size, batch, seed=seed, start=start), 3)
+    assert resumed == drawn(Order(size, batch, seed=seed), start + 3)[start:]
+    assert resumed[0] == [(int(d), d.epoch) for d in Order(size, batch, seed=seed).of(start)]
+
+
+@given(sizes, st.integers(1, 4), st.integers(1, 4), st.integers(1, 4), seeds, st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_parts_and_processes_together_see_exactly_one_batch(size, share, parts, world, seed, start):
+    batch = share * parts * world
+    whole = drawn(Order(size, batch, seed=seed, start=start), 1)[0]
+    dealt = [
+        drawn(Order(size, batch, seed=seed, parts=parts, rank=rank, world=world, start=start), parts)
+        for rank in range(world)
+    ]
+    assert all(len(part) == share for rank in dealt for part in rank)
+    assert [d for part in range(parts) for rank in dealt for d in rank[part]] == whole
+
+
+def test_epochs_and_seeds_differ():
+    orders = [tuple(permutation(50, seed, epoch)) for seed in range(5) for epoch in range(5)]
+    assert len(set(orders)) == 25
+
+
+def test_a_draw_is_an_index_that_keeps_its_epoch_on_its_way_to_a_worker():
+    draw = pickle.loads(pickle.dumps(Draw(7, 3)))
+    assert (draw, draw.epoch) == (7, 3)
+    assert [10, 20, 30][Draw(1, 5)] == 20
+
+
+@given(seeds, st.integers(0, 10**6), st.integers(0, 64))
+@settings(max_examples=60, deadline=None)
+def test_device_seeds_are_repeatable_and_differ_between_steps_and_ranks(seed, step, rank):
+    here = seed_of(seed, step, rank)
+    assert here == seed_of(seed, step, rank)
+    assert 0 <= here < 2**63
+    assert len({here, seed_of(seed, step + 1, rank), seed_of(seed, step, rank + 1), seed_of(seed + 1, step, rank)}) == 4
