@@ -221,8 +221,11 @@ def _convert(kind: Any, value: Any) -> tuple[bool, Any]:
             return True, float(value)  # YAML reads 1e-3 as a string
         except ValueError:
             return False, value
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return True, int(value)
+    if kind is int and isinstance(value, (float, str)):
+        try:
+            return float(value).is_integer(), int(float(value))  # YAML reads 1e4 as a string, too
+        except ValueError:
+            return False, value
     if kind is str and isinstance(value, (Path, int, float)) and not isinstance(value, bool):
         return True, str(value)
     plain_kind = typing.get_origin(kind) or kind

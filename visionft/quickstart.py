@@ -93,6 +93,7 @@ class _Story:
         return self.losses[AVERAGED] < self.losses["probe"]
 
     def finetune(self, pre: Pretrained) -> Finetune:
+        """The recipe of the last stage, from the better start."""
         if self.better_start(pre):
             return _finetune(self.recipe, str(pre.out), "auto")
         return _finetune(self.recipe, self.recipe.backbone, self.recipe.weights)

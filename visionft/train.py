@@ -129,6 +129,7 @@ class Run:
 
     @property
     def over(self) -> bool:
+        """Whether the run has ended, by its budget or by a request to stop."""
         return bool(self.stopped) or self.progress >= 1
 
     def _progress(self) -> float:
@@ -140,13 +141,16 @@ class Run:
 
     @property
     def elapsed(self) -> float:
+        """Seconds of training, those before an interruption included."""
         return self.before + time.perf_counter() - self.began
 
     @property
     def eval_every(self) -> int:
+        """Steps between evaluations."""
         return self.recipe.eval_every or max(1, (self.total or 500) // 10)
 
     def due(self, every: int) -> bool:
+        """Whether what happens every so many steps, and at the end, happens now."""
         return self.over or self.step % every == 0
 
     def wrap(self) -> nn.Module:

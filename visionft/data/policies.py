@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,8 @@ def policy(choice: Any, size: int, *, channels: int = 3, scale: Scale | None = N
     unknown name.
     """
     if isinstance(choice, A.BasicTransform | A.BaseCompose):
-        return choice if isinstance(choice, A.Compose) else A.Compose([choice])
+        own = copy.deepcopy(choice)  # it will be given a stream of random numbers, which two data sets must not share
+        return own if isinstance(own, A.Compose) else A.Compose([own])
     if choice not in POLICIES:
         raise ConfigError(f"there is no policy {choice!r}{suggest(str(choice), POLICIES)}")
     return A.Compose(POLICIES[choice](size, channels, scale))

@@ -34,8 +34,8 @@ def sheet(
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write H W 3 RGB uint8 as a picture; the extension says which kind."""
-    done, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise DataError(f"{path} cannot be written: no encoder for {path.suffix}")
+    if not cv2.haveImageWriter(path.name):
+        raise DataError(f"{path} cannot be written: there is no encoder for {path.suffix or 'no extension'}; try .png")
+    _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, lambda beside: beside.write_bytes(data.tobytes()))
