@@ -77,7 +77,10 @@ def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float
     from .evaluation.classification import summarise
 
     model, console = load(recipe.run), _console(quiet)
-    table = scan(read(_needed(recipe.data, "data"), labelled=True), bad=recipe.bad, white=model.images["white"]).table
+    channels, white = model.images["channels"], model.images["white"]
+    table = scan(
+        read(_needed(recipe.data, "data"), labelled=True), bad=recipe.bad, channels=channels, white=white
+    ).table
     unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(model.classes))
     if unknown:
         raise DataError(f"{recipe.run} knows {', '.join(model.classes)}; the data has {', '.join(unknown)} too")

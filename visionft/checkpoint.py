@@ -69,6 +69,8 @@ def resume(run: Path) -> Checkpoint | None:
 
 def clean(run: Path) -> None:
     """Remove whatever a kill left half-written, and the checkpoints that `last` no longer points to."""
+    for beside in run.glob(".*.new"):
+        beside.unlink(missing_ok=True)
     folder = run / "resume"
     kept = {"last", _name(last_step(run))}
     for path in folder.iterdir() if folder.is_dir() else ():

@@ -77,7 +77,7 @@ def console_sink(console: Console, what: str) -> Sink:
 def file_sink(path: Path, since: int) -> Sink:
     """Append to metrics.jsonl; lines after step `since`, left by a run that was killed, are dropped first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = [row for row in read_metrics(path) if row["step"] <= since]
+    kept = [row for row in read_metrics(path) if row["step"] <= since] if since else []
     write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def sink(step: int, metrics: Mapping[str, float]) -> None:

@@ -42,6 +42,7 @@ class Objective(nn.Module):
 
     backbone: Any
     sees: ClassVar[Mapping[str, View]] = {"image": View()}
+    collapses: ClassVar[bool] = True  # a constant output would please the loss: a fallen rank must stop the run
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return named scalars; `loss` is the one that is minimised, the others are logged.

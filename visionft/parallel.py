@@ -8,7 +8,6 @@ from typing import Any
 import torch
 import torch.distributed as td
 from torch import Tensor, nn
-from torch.distributed.nn import functional as tdf
 
 
 def start() -> torch.device:
@@ -55,6 +54,11 @@ def agree(value: float) -> float:
     return float(said)
 
 
+def any_of(claim: bool) -> bool:
+    """Whether the claim holds on any process, known to all of them."""
+    return bool(_sum(torch.tensor([float(claim)]))) if world() > 1 else claim
+
+
 def _device() -> torch.device:
     return torch.device("cuda") if td.get_backend() == "nccl" else torch.device("cpu")
 
@@ -75,6 +79,22 @@ def synchronise(model: nn.Module) -> None:
             module.forward = _Synced(module)  # type: ignore[method-assign, assignment]
 
 
+class _Summed(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        td.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        total = grad.clone()
+        td.all_reduce(total)
+        return total
+
+
 class _Synced:
     """Batch norm over all processes, followed by whatever timm fused behind it (drop, activation)."""
 
@@ -86,11 +106,11 @@ class _Synced:
         if not norm.training or not norm.track_running_stats:
             return type(norm).forward(norm, x)  # type: ignore[no-any-return]
         axes = [i for i in range(x.ndim) if i != 1]
-        h = x.float()
-        count = tdf.all_reduce(torch.tensor([float(h.numel() // h.shape[1])], device=x.device))
-        mean = tdf.all_reduce(h.sum(axes)) / count
+        h = x if x.dtype == torch.float64 else x.float()
+        count = _Summed.apply(h.new_tensor([h.numel() // h.shape[1]]))
+        mean = _Summed.apply(h.sum(axes)) / count
         centred = h - mean.view(_row(h))
-        var = tdf.all_reduce(centred.square().sum(axes)) / count
+        var = _Summed.apply(centred.square().sum(axes)) / count
         with torch.no_grad():
             norm.num_batches_tracked += 1
             share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

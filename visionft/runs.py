@@ -18,36 +18,48 @@ from .errors import CheckpointError, ConfigError
 from .log import Sink, fan, file_sink, tensorboard_sink
 
 
-def begin(out: Path, recipe: Any) -> None:
-    """Open a run folder for this recipe: a new one, or an unfinished run of the very same recipe.
+def begin(out: Path, recipe: Any, images: str = "") -> None:
+    """Open a run folder for this recipe: a new one, or an unfinished run of the very same recipe on the same images.
 
-    Raises ConfigError when the folder holds a finished run, or an unfinished one of another recipe.
+    Raises ConfigError when the folder holds a finished run, or an unfinished one of another recipe or other images
+    (`images` is their fingerprint).
     """
     if parallel.rank() == 0:
-        _begin(out, recipe)
+        _begin(out, recipe, images)
     parallel.wait()
 
 
-def _begin(out: Path, recipe: Any) -> None:
-    file = out / "recipe.yaml"
-    wanted = {"verb": type(recipe).__name__.lower(), **config.plain(recipe)}
+def _begin(out: Path, recipe: Any, images: str) -> None:
+    file, wanted = out / "recipe.yaml", config.plain(recipe)
+    verb = f"# visionft {type(recipe).__name__.lower()};"
+    head = f"{verb} images {images}"
+    way = "give the same recipe and images to resume it, or set out= to another folder"
     if (out / "run.json").is_file():
         raise ConfigError(f"{out} holds a finished run; set out= to another folder, or remove it")
     if file.is_file():
-        try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError):
-            found = None
-        if not isinstance(found, Mapping):
-            raise CheckpointError(f"{file} is damaged; remove {out} or set out= to another folder")
+        found, text = _recipe(file)
+        if not text.startswith(verb):
+            raise ConfigError(f"{out} holds an unfinished run of another verb; {way}")
         if changed := _differences(found, wanted):
-            raise ConfigError(
-                f"{out} holds an unfinished run of another recipe ({'; '.join(changed[:5])}); "
-                "give the same recipe to resume it, or set out= to another folder"
-            )
+            raise ConfigError(f"{out} holds an unfinished run of another recipe ({'; '.join(changed[:5])}); {way}")
+        if not text.startswith(head + "\n"):
+            raise ConfigError(f"{out} holds an unfinished run on other images; {way}")
+        checkpoint.clean(out)
         return
+    checkpoint.clean(out)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(file, yaml.safe_dump(wanted, sort_keys=False))
+    write_text(file, f"{head}\n{yaml.safe_dump(wanted, sort_keys=False)}")
+
+
+def _recipe(file: Path) -> tuple[Mapping[str, Any], str]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{file} is damaged; remove {file.parent} or set out= to another folder")
+    return found, text
 
 
 def sinks(out: Path, recipe: Any, *others: Sink) -> Sink:

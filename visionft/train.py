@@ -67,7 +67,7 @@ def fit(
     """
     device = parallel.start()
     run = Run(objective.to(device), data, recipe, device)
-    with interruptible() as asked, fast_depthwise(objective):
+    with interruptible() as signalled, fast_depthwise(objective):
         run.begin(checkpoint.resume(out) if out else None)
         model, batches = run.wrap(), run.batches()
         if recipe.patience and evaluate is not None and not run.step:
@@ -78,9 +78,10 @@ def fit(
                 log(run.step, parallel.mean({k: float(v) for k, v in losses.items()}) | run.pace())
             if run.due(run.eval_every) and evaluate is not None:
                 log(run.step, run.examine(evaluate))
-            if out is not None and (run.due(recipe.save_every or run.eval_every) or asked()):
+            asked = parallel.any_of(signalled())
+            if out is not None and (run.due(recipe.save_every or run.eval_every) or asked):
                 run.save(out)
-            if asked():
+            if asked:
                 raise KeyboardInterrupt(f"stopped after step {run.step}; the same command goes on from here")
     return run.conclude()
 
@@ -158,7 +159,7 @@ class Run:
         model: Any = torch.compile(self.objective) if self.recipe.compile else self.objective
         if parallel.world() > 1:
             parallel.synchronise(self.objective)
-            model = DDP(model, broadcast_buffers=False)
+            model = DDP(model)  # batch norms are synchronised: broadcasting their buffers changes nothing
         return model  # type: ignore[no-any-return]
 
     def batches(self) -> Iterator[Batch]:

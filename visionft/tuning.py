@@ -14,26 +14,38 @@ from .errors import ConfigError
 from .recipe import Recipe
 
 Tuning = dict[str, float]
-NAMES = ("full", "probe", "last:K", "layerwise", "layerwise:TOTAL")
+NAMES = ("full", "probe", "probe-then-full", "last:K", "layerwise", "layerwise:TOTAL")
 
 FULL: Tuning = {r".*": 1.0}
 LINEAR_PROBE: Tuning = {r"backbone\..*": 0.0, r".*": 1.0}
+PLAIN = {"full": FULL, "probe": LINEAR_PROBE, "probe-then-full": FULL}
+
+
+def check(choice: Any) -> None:
+    """Raise ConfigError unless this is the name of a table, or a table; it needs no model, so it can be asked first."""
+    if isinstance(choice, Mapping):
+        for pattern, rate in choice.items():
+            _check_rule(pattern, rate)
+        return
+    word, _, number = str(choice).partition(":")
+    well = {"last": number.isdigit(), "layerwise": not number or _positive(number)}
+    if choice not in PLAIN and not well.get(word):
+        raise ConfigError(f"tune={choice!r} is no tuning table{suggest(str(choice), NAMES)}")
 
 
 def table(objective: nn.Module, choice: str | Mapping[str, float]) -> Tuning:
     """Resolve a recipe's `tune` to a table of patterns.
 
-    `last:K` trains the K layers next to the head, `layerwise:TOTAL` gives the stem TOTAL times the head's rate and
-    the layers between a geometric ramp, so one number means the same on every architecture.
+    `probe-then-full` is full training that begins with a probe's head. `last:K` trains the K layers next to the head.
+    `layerwise:TOTAL` gives the stem TOTAL times the head's rate and the layers between a geometric ramp, so that one
+    number means the same on every architecture.
     """
+    check(choice)
     if isinstance(choice, Mapping):
-        return {_pattern(pattern): _rate(pattern, rate) for pattern, rate in choice.items()}
-    word, _, number = str(choice).partition(":")
-    if choice in ("full", "probe"):
-        return dict(FULL if choice == "full" else LINEAR_PROBE)
-    well = number.isdigit() if word == "last" else not number or _positive(number)
-    if word not in ("last", "layerwise") or not well:
-        raise ConfigError(f"tune={choice!r} is no tuning table{suggest(str(choice), NAMES)}")
+        return {str(pattern): float(rate) for pattern, rate in choice.items()}
+    if choice in PLAIN:
+        return dict(PLAIN[choice])
+    word, _, number = choice.partition(":")
     depth: dict[str, int] = objective.backbone.depth_of()  # type: ignore[union-attr, operator]
     top = max(depth.values())
     if word == "last":
@@ -103,18 +115,13 @@ def describe(objective: nn.Module, groups: list[dict[str, Any]]) -> list[tuple[s
     return [*rows, ("(all)", "", sum(r[2] for r in rows), total)]
 
 
-def _pattern(pattern: Any) -> str:
+def _check_rule(pattern: Any, rate: Any) -> None:
     try:
         re.compile(str(pattern))
     except re.error as error:
         raise ConfigError(f"tuning rule {pattern} is no regular expression: {error}") from error
-    return str(pattern)
-
-
-def _rate(pattern: Any, rate: Any) -> float:
     if not isinstance(rate, (int, float)) or not 0 <= rate < float("inf"):
         raise ConfigError(f"tuning rule {pattern} has rate {rate}; 0 freezes, 1 is the full rate")
-    return float(rate)
 
 
 def _positive(number: str) -> bool:

@@ -27,8 +27,8 @@ from visionft.objective import find
 from visionft.recipe import Optim, Recipe
 from visionft.train import fit
 
-STEPS, BATCH, SIDE = 5, 8, 32
-OPTIM = Optim(name="sgd", lr=0.03)  # Adam divides rounding errors by themselves wherever a gradient should be zero
+STEPS, BATCH, SIDE = 4, 8, 32
+OPTIM = Optim(name="sgd", lr=0.01)  # Adam divides rounding errors by themselves wherever a gradient should be zero
 RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective, backbone, accumulate
     "classify with batch norm": ("classify", "test_resnet", 1),
     "classify with layer norm": ("classify", "test_vit", 1),

@@ -76,7 +76,7 @@ def child(request: dict[str, Any]) -> int:
     os.dup2(log, 2)
     moments = Moments(Path(request["out"]), request.get("number"), request.get("signal", signal.SIGKILL))
     safetensors.torch.serialize_file = moments.halved(safetensors.torch.serialize_file)
-    io.open = moments.emptied(io.open)  # type: ignore[assignment]  # what pathlib calls
+    io.open = moments.emptied(io.open)  # what pathlib calls
     sys.addaudithook(moments.hook)
     status = main([*request["words"], f"out={request['out']}", "--quiet"])
     Path(request["log"]).with_suffix(".json").write_text(json.dumps(moments.seen))

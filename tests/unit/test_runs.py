@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-import yaml
 
 from visionft import checkpoint, config, runs
 from visionft.checkpoint import Checkpoint
@@ -48,7 +47,7 @@ def test_another_recipe_is_refused_with_what_differs_and_the_way_out(tmp_path, c
 
 def test_another_verb_is_refused(tmp_path):
     runs.begin(tmp_path, Pretrain(data="photos", out="x"))
-    with pytest.raises(ConfigError, match="verb: 'pretrain' there, 'finetune' here"):
+    with pytest.raises(ConfigError, match="unfinished run of another verb"):
         runs.begin(tmp_path, Finetune(data="photos", out="x"))
 
 
@@ -68,9 +67,14 @@ def test_a_finished_run_is_not_trained_over(tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES[:2])
 def test_the_recipe_in_the_folder_repeats_the_run(tmp_path, recipe):
     runs.begin(tmp_path, recipe)
-    found = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    assert found.pop("verb") == "pretrain"
-    assert config.load(Pretrain, found) == recipe
+    assert config.load(Pretrain, tmp_path / "recipe.yaml") == recipe
+
+
+def test_an_unfinished_run_does_not_go_on_with_other_images(tmp_path):
+    runs.begin(tmp_path, RECIPES[0], "one")
+    runs.begin(tmp_path, RECIPES[0], "one")
+    with pytest.raises(ConfigError, match="other images"):
+        runs.begin(tmp_path, RECIPES[0], "another")
 
 
 @pytest.mark.parametrize("text", ["", "a: [1", "- 1", "verb: pretrain\n"])

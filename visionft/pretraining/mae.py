@@ -24,6 +24,7 @@ class MAE(Objective):
     """
 
     sees = {"image": View("mae")}
+    collapses = False  # pixels must be told apart; a low rank early on recovers (measured)
 
     def __init__(
         self, backbone: Backbone, *, mask: float = 0.75, width: int = 192, depth: int = 2, heads: int = 3

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from visionft import backbone as backbones
-from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs
+from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs, tuning
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.records import Table
@@ -70,16 +70,16 @@ def pretrain(
     model, training, held = build(recipe, ready)
     recipe = _watched(recipe, model, held)
     out, began = Path(recipe.out), time.perf_counter()
-    runs.begin(out, recipe)
+    runs.begin(out, recipe, runs.fingerprint([r.digest for r in ready.table]))
     console.say(f"{type(model).__name__} on {len(training)} images, start: {model.backbone.loaded}")
     if doubt := preprocessing.check(model.backbone, ready.pixels, recipe.size):
         console.say(doubt)
 
     labelled = labelled or _labelled(recipe, console)
     worth = (lambda b: labelled.worth(b, recipe.size)) if labelled else None
+    sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
     seen = [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row]
     watch = Watch(held, worth, seen)
-    sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
     before = {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
     start = seen[0] if seen else watch(model.eval())
     if not seen:
@@ -94,7 +94,9 @@ def pretrain(
         share, _ = average.settle(model.backbone, before, _score(labelled, recipe.size) if labelled else None)
         chosen = "chosen by the probe" if labelled else "without labels to choose by"
         console.say(f"weights left {share:.0%} of the way from start to end ({chosen})")
-    metrics = representation.describe(*watch.embed(model)[0]) | (worth(model.backbone) if worth else {})
+    features, projected = watch.embed(model)
+    watch.verdict = representation.verdict(watch.history, projected[0].shape[1], len(held))[0]
+    metrics = representation.describe(*features) | (worth(model.backbone) if worth else {})
     if parallel.rank() == 0:
         chapters.pretraining_report(out, ready.scan, fitted.stopped or watch.verdict, start, metrics)
         checkpoint.finish(out, model, _info(recipe, model, ready, metrics, watch.verdict, share, fitted, began))
@@ -135,6 +137,7 @@ def _views(ready: Prepared, indices: np.ndarray, views: dict[str, View], backbon
 
 
 def _complete(recipe: Pretrain) -> Pretrain:
+    tuning.check(recipe.tune)
     if recipe.steps or recipe.epochs or recipe.minutes:
         return recipe
     return dataclasses.replace(recipe, epochs=EPOCHS)

@@ -43,7 +43,7 @@ class Watch:
         metrics |= {f"projected_{name}": value for name, value in self.history[-1].items()}
         if self.worth:
             metrics |= self.worth(objective.backbone)
-        if collapsed:
+        if collapsed and objective.collapses:
             raise Stop(self.verdict, metrics)
         return metrics
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from visionft import backbone as backbones
-from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs
+from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs, tuning
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import split
 from visionft.data.views import Views
-from visionft.errors import ConfigError, DataError
+from visionft.errors import DataError
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.probe import Probe
 from visionft.evaluation.worth import Labelled, floor
@@ -70,7 +70,7 @@ def finetune(
     parts = _split(recipe, ready)
     model, training = build(recipe, ready, parts)
     out, began = Path(recipe.out), time.perf_counter()
-    runs.begin(out, recipe)
+    runs.begin(out, recipe, runs.fingerprint([r.digest for r in ready.table]))
     console.say(f"{len(parts.train.table)} images to train, {len(parts.val.table)} to choose by, "
                 f"{len(parts.test.table)} to test. Start: {model.backbone.loaded}")  # fmt: skip
 
@@ -88,7 +88,7 @@ def finetune(
     if recipe.tune != "probe":  # a probe is solved, not trained
         sink = runs.sinks(out, recipe, console_sink(console, "fine-tuning"), *log)
         evaluate = _Evaluate(predictor, parts.val)
-        fitted = fit(model, training, _for_loop(recipe), out=out, evaluate=evaluate, log=sink)
+        fitted = fit(model, training, recipe, out=out, evaluate=evaluate, log=sink)
         how = fitted.stopped or "ran to its end"
         console.say(f"{fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}: {how}")
     answers["finetuned"] = predictor.probabilities(parts.test.pixels)
@@ -106,7 +106,7 @@ def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     objective.find(recipe.task)
     ready = prepare(recipe, console or Console(), labelled=True, dry=True)
     model, training = build(recipe, ready, _split(recipe, ready))
-    return plan(model, training, _for_loop(recipe))
+    return plan(model, training, recipe)
 
 
 def build(recipe: Finetune, ready: Prepared, parts: _Parts) -> tuple[Any, Views]:
@@ -173,21 +173,10 @@ def _judge(probabilities: Tensor, test: Labelled) -> Metrics:
 
 
 def _complete(recipe: Finetune) -> Finetune:
-    if isinstance(recipe.tune, str) and recipe.tune not in ("probe", "probe-then-full"):
-        word = recipe.tune.partition(":")[0]
-        if word not in ("full", "last", "layerwise"):
-            raise ConfigError(f"tune={recipe.tune!r} is no tuning table{config.suggest(recipe.tune, TUNES)}")
+    tuning.check(recipe.tune)
     if recipe.steps or recipe.epochs or recipe.minutes:
         return recipe
     return dataclasses.replace(recipe, epochs=EPOCHS)
-
-
-TUNES = ("probe", "probe-then-full", "full", "last:K", "layerwise", "layerwise:TOTAL")
-
-
-def _for_loop(recipe: Finetune) -> Finetune:
-    """The loop knows tables only: probe-then-full is full training from another start."""
-    return dataclasses.replace(recipe, tune="full") if recipe.tune == "probe-then-full" else recipe
 
 
 def _images(recipe: Finetune) -> dict[str, int]:
