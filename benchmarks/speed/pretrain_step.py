@@ -4,10 +4,10 @@ python -m benchmarks.speed.pretrain_step [--rounds 7] [--threads 2]
 
 Both sides get the same files, model, batch, image size, crops and threads, and step in turn in one process, without
 workers: workers would load lightly's next batches, and take a core, while ours is being timed. What two workers gain
-for lightly is measured afterwards, alone, over steps in a row (`lightly_2_workers_img_s`), and its better one counts. Ours decodes once (`decode_once_s`, not in
-`ours_img_s`; `speedup_10_epochs` pays for it over ten epochs) and chooses its arithmetic as a user's run would.
-`matmul_share` is the rate of the step's own multiplications (fp32 or bf16, as chosen) over that of a plain matrix
-product, timed in the same rounds.
+for lightly is measured afterwards, alone, over steps in a row (`lightly_2_workers_img_s`); its better one counts.
+Ours decodes once (`decode_once_s`, not in `ours_img_s`; `speedup_10_epochs` pays for it over ten epochs) and chooses
+its arithmetic as a user's run would. `matmul_share` is the rate of the step's own multiplications (fp32 or bf16, as
+chosen) over that of a plain matrix product, timed in the same rounds.
 """
 
 from __future__ import annotations
