@@ -126,7 +126,8 @@ def main() -> None:
         for case in CASES:
             rows.append(measure(case, folders[case["photos"]], words.rounds))
             print(rows[-1], flush=True)
-    print(write("pretrain_step", rows, "python -m benchmarks.speed.pretrain_step"))
+            path = write("pretrain_step", rows, f"python -m benchmarks.speed.pretrain_step --rounds {words.rounds}")
+    print(path)  # written after every row: an interruption costs one row, not all
 
 
 if __name__ == "__main__":
