@@ -66,7 +66,7 @@ class Backbone(nn.Module):
         """uint8 pixels -> what the weights expect; floating-point images pass unchanged."""
         if images.dtype != torch.uint8:
             return images
-        return (images.float() / 255 - self.mean) / self.std
+        return images.float().div_(255).sub_(self.mean).div_(self.std)
 
     def depth_of(self) -> dict[str, int]:
         """Layer of each parameter, 0 at the stem; what layer-wise rates and freezing read."""

@@ -20,7 +20,7 @@ from .best import Best
 from .checkpoint import Checkpoint
 from .errors import ConfigError, DivergedError
 from .interrupt import interruptible
-from .kernels import fast_depthwise
+from .kernels import fast_kernels
 from .objective import Objective
 from .order import Order, seed_of
 from .precision import Precision
@@ -67,7 +67,7 @@ def fit(
     """
     device = parallel.start()
     run = Run(objective.to(device), data, recipe, device)
-    with interruptible() as signalled, fast_depthwise(objective):
+    with interruptible() as signalled, fast_kernels():
         run.begin(checkpoint.resume(out) if out else None)
         model, batches = run.wrap(), run.batches()
         if recipe.patience and evaluate is not None and not run.step:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.depthwise          three minutes on two idle cores; writes results/depthwise.json
 
-Everything is channels last. "torch" and "ours" are the same modules, without and within `fast_depthwise`.
+Everything is channels last. "torch" and "ours" are the same modules, without and within `fast_kernels`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from timm.layers import create_conv2d
 
 from benchmarks.harness import interleave, matmul_rate, medians, write
-from visionft.kernels import fast_depthwise
+from visionft.kernels import fast_kernels
 
 LAYERS = [  # channels, size, kernel, stride, padding ("same" is TensorFlow's), and whose layer it is
     (96, 64, 3, 2, "same", "tf_efficientnet_lite0 at 128 px"),
@@ -60,7 +60,7 @@ def layer(channels: int, size: int, kernel: int, stride: int, padding: str, netw
 
     def train(bf16: bool, ours: bool) -> None:
         entering, returning = half if bf16 else (images, direction)
-        with fast_depthwise(conv) if ours else nullcontext():
+        with fast_kernels() if ours else nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 output = conv(entering.detach().requires_grad_())
             torch.autograd.backward(output, returning)
@@ -78,7 +78,7 @@ def network(name: str, pixels: int, batch: int) -> dict[str, Any]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 
     def train(bf16: bool, ours: bool) -> None:
-        with fast_depthwise(model) if ours else nullcontext():
+        with fast_kernels() if ours else nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = F.cross_entropy(model(images), labels)
             torch.autograd.backward(loss)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import interleave, write
-from visionft.kernels import fast_depthwise, keep_memory
+from visionft.kernels import fast_kernels, keep_memory
 
 CASES = [  # network, pixels, images, precision
     (*network, precision)
@@ -42,7 +42,7 @@ def contestant(kept: bool, name: str, pixels: int, batch: int, precision: str) -
 
     def step() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        with fast_depthwise(model):
+        with fast_kernels():
             with torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext():
                 loss = F.cross_entropy(model(images), labels)
             torch.autograd.backward(loss)

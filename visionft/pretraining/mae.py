@@ -35,6 +35,8 @@ class MAE(Objective):
             raise ConfigError(
                 f"objective mae needs a plain timm ViT, not {backbone.name}; simclr and dino take any model"
             )
+        if not 0 < mask < 1 or vit.patch_embed.num_patches < 2:
+            raise ConfigError(f"objective mae cannot hide mask={mask} of {vit.patch_embed.num_patches} patches")
         self.backbone, self.mask = backbone, mask
         self.patch: int = vit.patch_embed.patch_size[0]
         self.embed = nn.Linear(backbone.dim, width)
@@ -46,19 +48,16 @@ class MAE(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean squared error of the hidden patches, each normalised by its own mean and variance."""
         patches = patchify(self.backbone.normalise(batch["image"]), self.patch)  # B N P
-        target = (patches - patches.mean(-1, keepdim=True)) / (patches.var(-1, keepdim=True) + 1e-6).sqrt()
-
         order = noise(batch["draw"], patches.shape[1]).argsort(1)  # B N, a random order of the patches
-        seen = order[:, : max(1, round(order.shape[1] * (1 - self.mask)))]  # B K
+        keep = min(max(1, round(order.shape[1] * (1 - self.mask))), order.shape[1] - 1)
+        seen, hidden = order[:, :keep], order[:, keep:]
 
         tokens = self.embed(self.encode(patches, seen))  # B K D
-        canvas = self.mask_token.to(tokens.dtype).expand(*target.shape[:2], -1)
+        canvas = self.mask_token.to(tokens.dtype).expand(*order.shape, -1)
         canvas = canvas.scatter(1, seen[..., None].expand_as(tokens), tokens)
-        guess = self.pixels(self.decoder(canvas + self.position))  # B N P
+        guess = self.pixels(pick(self.decoder(canvas + self.position), hidden))  # B N-K P
 
-        hidden = torch.ones_like(order, dtype=torch.float32).scatter(1, seen, 0.0)
-        error = (guess.float() - target).square().mean(-1)
-        return {"loss": (error * hidden).sum() / hidden.sum()}
+        return {"loss": F.mse_loss(guess.float(), standardised(pick(patches, hidden)))}
 
     def encode(self, patches: Tensor, seen: Tensor) -> Tensor:
         """B N P, B K -> B K D: embed and encode the visible patches alone, which is where MAE's speed comes from."""
@@ -70,14 +69,26 @@ class MAE(Objective):
             start = start + position[:, : vit.num_prefix_tokens]
             position = position[:, vit.num_prefix_tokens :]
 
-        visible = patches.gather(1, seen[..., None].expand(-1, -1, patches.shape[-1]))  # B K P
         kernel = vit.patch_embed.proj
-        x = vit.patch_embed.norm(F.linear(visible, kernel.weight.flatten(1), kernel.bias))
-        x = x + position.expand(len(x), -1, -1).gather(1, seen[..., None].expand(-1, -1, position.shape[-1]))
+        x = vit.patch_embed.norm(F.linear(pick(patches, seen), kernel.weight.flatten(1), kernel.bias))
+        x = x + pick(position.expand(len(x), -1, -1), seen)
         x = torch.cat([start.expand(len(x), -1, -1).to(x.dtype), x], 1)
         return vit.norm(vit.blocks(vit.norm_pre(x)))[:, start.shape[1] :]  # type: ignore[no-any-return]
 
 
 def patchify(images: Tensor, size: int) -> Tensor:
     """B C H W -> B N C*size*size, in the order of a convolution's weights."""
-    return F.unfold(images, size, stride=size).transpose(1, 2)
+    grid = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # B C h p w p
+    return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def pick(tokens: Tensor, places: Tensor) -> Tensor:
+    """B N D, B K -> B K D, the tokens at these places."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def standardised(patches: Tensor, eps: float = 1e-6) -> Tensor:
+    """Each patch less its mean, over the root of its (unbiased) variance + eps."""
+    unbiased = 1 - 1 / patches.shape[-1]
+    scale = patches.new_full(patches.shape[-1:], unbiased**0.5)
+    return F.layer_norm(patches, scale.shape, scale, eps=eps * unbiased)

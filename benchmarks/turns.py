@@ -1,0 +1,67 @@
+"""Contestants in processes of their own that step in turn: each with its own imports, memory and settings.
+
+A parent starts a `Contestant` and calls it for a step; the child's main function ends in `serve(step)`.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+
+class Contestant:
+    """A child process; calling it does one step and waits for it."""
+
+    def __init__(self, module: str, *words: str, python: str = sys.executable, env: Mapping[str, str] | None = None):
+        began = time.perf_counter()
+        command = [python, "-m", module, *words]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self()
+        self.first_step = time.perf_counter() - began  # seconds from the start of the interpreter
+
+    def __call__(self) -> None:
+        self._ask("step")
+
+    def facts(self) -> dict[str, Any]:
+        """What the child says about itself, and its peak of memory in GB, that of its workers included."""
+        found: dict[str, Any] = self._ask("facts")
+        return found
+
+    def __enter__(self) -> Contestant:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _ask(self, word: str) -> Any:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("reply "):  # whatever else a library prints is not for us
+                return json.loads(line.removeprefix("reply "))
+        raise RuntimeError(f"{' '.join(map(str, self.process.args))} ended early")  # type: ignore[arg-type]
+
+
+def serve(step: Callable[[], object], facts: Callable[[], Mapping[str, Any]] = dict) -> None:
+    """Answer a parent until it hangs up."""
+    for line in sys.stdin:
+        answer: dict[str, Any] = {}
+        if line.strip() == "step":
+            step()
+        else:
+            answer = {**facts(), "peak_gb": _peak()}
+        print("reply", json.dumps(answer), flush=True)
+
+
+def _peak() -> float:
+    kinds: Sequence[int] = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return round(sum(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1e6, 2)
