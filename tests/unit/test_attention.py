@@ -49,9 +49,7 @@ def test_bfloat16_is_nearly_as_close_to_the_truth_as_torchs_kernel():
     for way in (lambda *each: by_products(*each, None, None), F.scaled_dot_product_attention):
         half = [each.detach().bfloat16().requires_grad_() for each in (query, key, value)]
         found = torch.autograd.grad(way(*half).float().square().sum(), half)
-        errors.append(
-            max(((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, truth, strict=True))
-        )
+        errors.append(max(((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, truth, strict=True)))
     assert errors[0] < 2 * errors[1] < 0.02
 
 
