@@ -17,8 +17,20 @@ from .errors import ConfigError
 
 OBJECTIVES = {
     "simclr": "visionft.pretraining.simclr:SimCLR",
+    "mocov3": "visionft.pretraining.mocov3:MoCoV3",
+    "byol": "visionft.pretraining.byol:BYOL",
+    "simsiam": "visionft.pretraining.simsiam:SimSiam",
+    "swav": "visionft.pretraining.swav:SwAV",
+    "vicreg": "visionft.pretraining.vicreg:VICReg",
+    "barlow": "visionft.pretraining.barlow:BarlowTwins",
+    "densecl": "visionft.pretraining.densecl:DenseCL",
+    "lejepa": "visionft.pretraining.lejepa:LeJEPA",
     "dino": "visionft.pretraining.dino:DINO",
+    "dinov2": "visionft.pretraining.dinov2:DINOv2",
     "mae": "visionft.pretraining.mae:MAE",
+    "simmim": "visionft.pretraining.simmim:SimMIM",
+    "ijepa": "visionft.pretraining.ijepa:IJEPA",
+    "distill": "visionft.pretraining.distill:Distill",
     "classify": "visionft.tasks.classify:Classify",
 }
 
@@ -52,12 +64,22 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def embed(self, views: Tensor) -> Tensor:
+        """B V C H W -> B V P in float32: features and projections of all views in one pass through the backbone."""
+        z = self.project(self.backbone(views.flatten(0, 1)))
+        return z.float().unflatten(0, views.shape[:2])
+
     def project(self, features: Tensor) -> Tensor:
         """What the loss compares, B D -> B P: a collapse shows there first. Without a head, the features."""
         return features
 
     def after_step(self, progress: float) -> None:
         """Hear once per optimizer step how much of the run is done, in (0, 1]: move a teacher, warm a temperature."""
+
+
+def exactly(tensor: Tensor) -> torch.autocast:
+    """Switch autocast off for a block: losses with temperatures or covariances need all their digits."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def noise(draw: Tensor, n: int) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,9 @@ from lightly.loss import DINOLoss
 from torch import Tensor, nn
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View
+from visionft.objective import Objective, View, exactly
+
+from .teacher import Teacher
 
 
 class DINO(Objective):
@@ -32,8 +34,6 @@ class DINO(Objective):
         "views": View("dino", count=2, scale=(0.4, 1.0)),
         "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
     }
-    done: Tensor
-
     def __init__(
         self,
         backbone: Backbone,
@@ -50,45 +50,37 @@ class DINO(Objective):
         super().__init__()
         prototypes = prototypes or 2 ** round(math.log2(min(16384, max(256, images / 2))))
         self.backbone, self.head = backbone, Prototypes(backbone.dim, prototypes, width)
-        self.teacher = copy.deepcopy(nn.ModuleDict({"backbone": self.backbone, "head": self.head}))
-        self.teacher.requires_grad_(False)
+        self.teacher = Teacher(horizon, backbone=self.backbone, head=self.head)
         self.criterion = DINOLoss(prototypes, student_temp=student_temp, center_momentum=center)
-        self.horizon, self.teacher_temp, self.warmup = horizon, teacher_temp, warmup
-        self.register_buffer("done", torch.zeros(()))  # share of the run, so that resuming knows it
+        self.teacher_temp, self.warmup = teacher_temp, warmup
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Match every view of the student with the teacher's two large ones, never a view with itself."""
         views, crops = batch["views"], batch.get("crops")  # B 2 C H W, B L C h w
         self.teacher.train(self.training)  # its batch norms see the batch, too: frozen statistics let it fall behind
         with torch.no_grad():
-            taught = self._project(self.teacher["backbone"], self.teacher["head"], views)  # 2 of B K
-        student = [z for v in (views, crops) if v is not None for z in self._project(self.backbone, self.head, v)]
-        with torch.autocast(views.device.type, enabled=False):  # temperatures of 0.04 need all the digits
+            taught = self._project(self.teacher, views)  # 2 of B K
+        student = [z for v in (views, crops) if v is not None for z in self._project(self, v)]
+        with exactly(views):
             loss = self.criterion(taught, student, teacher_temp=self._temperature())
             target = ((torch.stack(taught) - self.criterion.center) / self.teacher_temp).softmax(-1)
         return {"loss": loss, "teacher_entropy": torch.special.entr(target).sum(-1).mean()}
 
-    def _project(self, backbone: nn.Module, head: nn.Module, views: Tensor) -> list[Tensor]:
-        z: Tensor = head(backbone(views.flatten(0, 1))).float()  # B*V K
+    def _project(self, network: Any, views: Tensor) -> list[Tensor]:
+        z: Tensor = network.head(network.backbone(views.flatten(0, 1))).float()  # B*V K
         return list(z.unflatten(0, views.shape[:2]).unbind(1))
 
     def _temperature(self) -> float:
-        warm = min(1.0, float(self.done) / self.warmup) if self.warmup else 1.0
+        warm = min(1.0, float(self.teacher.done) / self.warmup) if self.warmup else 1.0
         return 0.04 + (self.teacher_temp - 0.04) * warm
 
     def project(self, features: Tensor) -> Tensor:
         """B D -> B 128, before the prototypes."""
         return self.head.mlp(features)  # type: ignore[no-any-return]
 
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Move the teacher: by 1 - exp(-dp / horizon) at the start, by nothing at the end (a cosine between)."""
-        share = (1 - math.exp((float(self.done) - progress) / self.horizon)) * (1 + math.cos(math.pi * progress)) / 2
-        student = nn.ModuleDict({"backbone": self.backbone, "head": self.head})
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(student.parameters()), share)
-        for slow, fast in zip(self.teacher.buffers(), student.buffers(), strict=True):
-            slow.copy_(fast)  # batch statistics are averages already
-        self.done.fill_(progress)
+        """Move the teacher."""
+        self.teacher.follow(self, progress)
 
 
 class Prototypes(nn.Module):

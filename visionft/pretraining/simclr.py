@@ -10,7 +10,7 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View
+from visionft.objective import Objective, View, exactly
 
 
 class SimCLR(Objective):
@@ -41,10 +41,9 @@ class SimCLR(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Contrast the two views of every image with all other images of all processes."""
-        views = batch["views"]  # B 2 C H W
-        z = self.project(self.backbone(views.flatten(0, 1))).float()  # B*2 D
-        first, second = z.unflatten(0, views.shape[:2]).unbind(1)  # B D each
-        return {"loss": self.criterion(first, second)}
+        z = self.embed(batch["views"])  # B 2 D
+        with exactly(z):
+            return {"loss": self.criterion(*z.unbind(1))}
 
     def project(self, features: Tensor) -> Tensor:
         """B D -> B out."""

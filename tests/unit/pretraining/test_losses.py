@@ -203,7 +203,7 @@ def test_mae_refuses_what_is_no_plain_vit_and_says_what_takes_it(name):
 
 def student_and_teacher(model: DINO, batch: dict[str, torch.Tensor]) -> tuple[list, list]:
     student = [model.head(model.backbone(v)) for key in ("views", "crops") for v in batch[key].unbind(1)]
-    taught = [model.teacher["head"](model.teacher["backbone"](v)) for v in batch["views"].unbind(1)]
+    taught = [model.teacher.head(model.teacher.backbone(v)) for v in batch["views"].unbind(1)]
     return student, taught
 
 
@@ -234,8 +234,8 @@ def test_dinos_centre_is_a_running_mean_of_what_the_teacher_says(make_objective,
     center = model.criterion.center.clone()
     model.teacher.train()
     with torch.no_grad():
-        features = model.teacher["backbone"](batch["views"].flatten(0, 1))  # both views in one batch
-        taught = model.teacher["head"](features)
+        features = model.teacher.backbone(batch["views"].flatten(0, 1))  # both views in one batch
+        taught = model.teacher.head(features)
     model(batch)
     expected = 0.7 * center + 0.3 * taught.mean(0)
     torch.testing.assert_close(model.criterion.center, expected.view_as(center), rtol=1e-4, atol=1e-5)
@@ -245,7 +245,7 @@ def test_dinos_teacher_is_the_closed_form_average(make_objective):
     """Each step keeps 1 - share of the teacher, share = (1 - exp(-dp / horizon)) (1 + cos(pi p)) / 2."""
     model = make_objective("dino", "test_resnet", horizon=0.3)
     times = [0.1, 0.15, 0.4, 0.8, 1.0]
-    start = {n: p.detach().double().clone() for n, p in model.teacher["backbone"].named_parameters()}
+    start = {n: p.detach().double().clone() for n, p in model.teacher.backbone.named_parameters()}
     weights: list[dict[str, torch.Tensor]] = []
     for at, progress in enumerate(times):
         generator = torch.Generator().manual_seed(at)
@@ -259,7 +259,7 @@ def test_dinos_teacher_is_the_closed_form_average(make_objective):
         for a, b in zip([0.0, *times], times, strict=False)
     ]
     kept = [math.prod(1 - s for s in shares[at:]) for at in range(len(shares) + 1)]
-    for name, p in model.teacher["backbone"].named_parameters():
+    for name, p in model.teacher.backbone.named_parameters():
         expected = kept[0] * start[name]
         for at, share in enumerate(shares):
             expected = expected + share * kept[at + 1] * weights[at][name]
@@ -271,7 +271,7 @@ def test_dinos_teacher_takes_over_batch_statistics_and_stands_still_at_the_end(m
     with torch.no_grad():
         model.backbone.net.bn1.running_mean.add_(3)
     model.after_step(0.9999)
-    assert torch.equal(model.teacher["backbone"].net.bn1.running_mean, model.backbone.net.bn1.running_mean)
+    assert torch.equal(model.teacher.backbone.net.bn1.running_mean, model.backbone.net.bn1.running_mean)
     before = {k: v.clone() for k, v in model.teacher.named_parameters()}
     with torch.no_grad():
         for p in model.backbone.parameters():
@@ -284,7 +284,7 @@ def test_dinos_teacher_starts_as_the_student_and_no_gradient_reaches_it(make_obj
     model = make_objective("dino")
     assert all(
         torch.equal(a, b)
-        for a, b in zip(model.backbone.parameters(), model.teacher["backbone"].parameters(), strict=True)
+        for a, b in zip(model.backbone.parameters(), model.teacher.backbone.parameters(), strict=True)
     )
     model(batch)["loss"].backward()
     assert all(p.grad is None for p in model.teacher.parameters())
@@ -301,7 +301,7 @@ def test_dinos_target_warms_up_over_its_share_of_the_run(make_objective):
     model = make_objective("dino", teacher_temp=0.07, warmup=0.5)
     said = []
     for progress in (0.0, 0.25, 0.5, 1.0):
-        model.done.fill_(progress)
+        model.teacher.done.fill_(progress)
         said.append(model._temperature())
     assert said == pytest.approx([0.04, 0.055, 0.07, 0.07])
 
