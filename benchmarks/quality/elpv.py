@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import write
-from visionft.quickstart import quickstart
+from visionft.journeys.quickstart import quickstart
 from visionft.recipe import Quickstart
 
 

@@ -48,7 +48,7 @@ def measure(case: dict[str, Any], folder: Path, rounds: int, threads: int) -> di
         left, right = (torch.randn(MATRIX, MATRIX).to(torch.bfloat16 if facts["bf16"] else torch.float32) for _ in "ab")
         out = torch.empty_like(left)  # else each product would fault in its pages anew
         products = partial(_repeat, lambda: torch.mm(left, right, out=out))
-        steps = {"ours": ours, "product": products, "lightly": lightly}
+        steps: dict[str, Callable[[], object]] = {"ours": ours, "product": products, "lightly": lightly}
         seconds = medians(interleave(steps, rounds))
         peaks = {"ours_peak_gb": facts["peak_gb"], "lightly_peak_gb": lightly.facts()["peak_gb"]}
         firsts = {"ours_first_step_s": ours.first_step, "lightly_first_step_s": lightly.first_step}

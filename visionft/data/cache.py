@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, overload
@@ -26,6 +27,7 @@ Progress = Callable[[int, int], None]
 BATCH = 64  # images decoded between two writes: bounds what is in memory while a file is built
 SAMPLED = 32  # images decoded to estimate the size of all
 ABANDONED = 3600  # a builder that has not written for this many seconds is dead
+UNUSED = 30 * 86400  # an entry that nobody has read for this many seconds makes room when another is built
 LAYOUT = 1  # raised when decoding or the file layout changes, so that older caches are not read
 
 
@@ -128,13 +130,29 @@ def cached(
     if store == "ram":
         return InMemory(channels, list(_decoded(table, look, progress)))
     if not _complete(place):
+        forget(place.parent)
         _build(place, table, look, progress)
+    used(place)
     return OnDisk(channels, place)
 
 
 def cache_root() -> Path:
     """The folder for what can be computed again: $VISIONFT_CACHE or ~/.cache/visionft."""
     return Path(os.environ.get("VISIONFT_CACHE") or Path.home() / ".cache" / "visionft")
+
+
+def used(entry: Path) -> None:
+    """Note that an entry of a cache has been read now."""
+    with suppress(OSError):  # a cache may be shared and read-only
+        os.utime(entry)
+
+
+def forget(entries: Path) -> None:
+    """Remove the entries of a cache, one folder each, that nobody has read for thirty days."""
+    for entry in entries.glob("*/"):
+        with suppress(OSError):  # another process may be tidying, too
+            if time.time() - entry.stat().st_mtime > UNUSED:
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 def estimated_bytes(table: Table, look: Callable[[Record], np.ndarray]) -> int:

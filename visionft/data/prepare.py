@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .cache import cached
 from .records import Table
 from .scan import Scan, scan
 from .sources import read
+from .split import split
 
 KEPT = 1.5  # decoded images keep a short side of this many times the model's, so that random crops stay sharp
 
@@ -72,6 +73,15 @@ def decoded(images: Images, table: Table, console: Console, *, dry: bool = False
         store="off" if dry else images.cache,
         progress=console.progress("decoding"),
     )
+
+
+def dealt(ready: Prepared, seed: int, test: float = 0.25) -> Prepared:
+    """Write a test split into the records, unless the source has one: every stage then holds out the same images."""
+    if {"train", "test"} <= {r.split for r in ready.table}:
+        return ready
+    part = {id(r): name for name, table in split(ready.table, {"test": test}, seed=seed).items() for r in table}
+    records = tuple(replace(r, split=part[id(r)]) for r in ready.table)
+    return replace(ready, table=replace(ready.table, records=records))
 
 
 def override(views: Mapping[str, View], changes: Mapping[str, Any]) -> dict[str, View]:

@@ -27,7 +27,19 @@ def elpv() -> Table:
     )
 
 
-SAMPLES: dict[str, Callable[[], Table]] = {"elpv": elpv}
+def textile() -> Table:
+    """Read the 2,000 simulated photos of fabric of the package conformal-clip-data (MIT; Megahed et al. 2025).
+
+    Half are flawless; the defects of the others are local (a spot) or global (the whole weave).
+    """
+    folder = _package_folder("conformal_clip_data", "sample:textile") / "data" / "textile_images" / "simulated"
+    classes = ("nominal", "local", "global")
+    files = [(path, label) for label, name in enumerate(classes) for path in sorted((folder / name).glob("*.jpg"))]
+    paths, labels = zip(*files, strict=True)
+    return Table.of(list(paths), labels=list(labels), classes=classes, source="sample:textile")
+
+
+SAMPLES: dict[str, Callable[[], Table]] = {"elpv": elpv, "textile": textile}
 
 
 def _package_folder(package: str, sample: str) -> Path:

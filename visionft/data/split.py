@@ -41,6 +41,14 @@ def split(table: Table, fractions: Mapping[str, float], *, seed: int, by_group: 
     return {name: table.take(sorted(places)) for name, places in {**dealt, **kept}.items()}
 
 
+def first_of_each(table: Table, fraction: float, *, seed: int, least: int = 2) -> list[int]:
+    """Choose a share of every class, at least `least` images: places, ascending; a larger share holds a smaller one."""
+    classes: dict[int | None, list[int]] = defaultdict(list)
+    for place in sorted(range(len(table)), key=lambda place: _key(table, [place], seed)):
+        classes[table[place].label].append(place)
+    return sorted(at for own in classes.values() for at in own[: max(least, round(fraction * len(own)))])
+
+
 def _shares(fractions: Mapping[str, float]) -> dict[str, float]:
     rest = 1 - sum(share for name, share in fractions.items() if name != "train")
     if (

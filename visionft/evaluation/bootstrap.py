@@ -19,14 +19,33 @@ def bootstrap(
     Resamples on which it is undefined (nan) are dropped; (nan, nan) if those are all.
     """
     rng = np.random.default_rng(seed)
-    rows = max(1, DRAWS // n)
-    values = [statistic(_counts(rng, min(rows, resamples - done), n)) for done in range(0, resamples, rows)]
+    values = [statistic(_counts(rng, rows, n)) for rows in _portions(resamples, max(1, DRAWS // n))]
     defined = np.concatenate(values)
     defined = defined[~np.isnan(defined)]
     if not len(defined):
         return np.nan, np.nan
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def crossed(hits: Floats, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of S n values and its interval when both the S runs and the n images might have been others.
+
+    The images are common to all runs, so their luck does not average out over runs: rows and columns are drawn anew,
+    independently of each other. Values may be differences of two contestants, image by image and run by run.
+    """
+    runs, n = hits.shape
+    rng = np.random.default_rng(seed)
+    means = [
+        ((_counts(rng, rows, runs) @ hits) * _counts(rng, rows, n)).sum(1) / (runs * n)
+        for rows in _portions(resamples, max(1, DRAWS // n))
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(hits.mean()), float(low), float(high)
+
+
+def _portions(total: int, at_once: int) -> list[int]:
+    return [min(at_once, total - done) for done in range(0, total, at_once)]
 
 
 def _counts(rng: np.random.Generator, rows: int, n: int) -> Floats:

@@ -124,3 +124,16 @@ def test_the_cache_folder_can_be_chosen(monkeypatch):
     assert cache.cache_root() == Path("elsewhere")
     monkeypatch.delenv("VISIONFT_CACHE")
     assert cache.cache_root() == Path.home() / ".cache" / "visionft"
+
+
+def test_what_nobody_has_read_for_a_month_makes_room_for_what_is_new(table, tmp_path):
+    stale, read = ([*table][:2], [*table][2:4])
+    for records in (stale, read):
+        cached(Table(tuple(records)), store="disk", folder=tmp_path)
+    entries = list((tmp_path / "decoded").iterdir())
+    for entry in entries:
+        os.utime(entry, times=(0, time.time() - cache.UNUSED - 60))
+    cached(Table(tuple(read)), store="disk", folder=tmp_path)  # found, and so used again
+    cached(table, store="disk", folder=tmp_path)
+    assert len(list((tmp_path / "decoded").iterdir())) == 2
+    assert len(entries) == 2

@@ -39,3 +39,10 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
 def test_an_unknown_sample_lists_those_there_are():
     with pytest.raises(DataError, match=r"no sample:mnist; the samples are sample:elpv"):
         read("sample:mnist", labelled=False)
+
+
+def test_textile_has_the_published_numbers_of_photos():
+    pytest.importorskip("conformal_clip_data")
+    table = read("sample:textile", labelled=True)
+    assert table.classes == ("nominal", "local", "global")
+    assert [table.labels.tolist().count(label) for label in range(3)] == [1000, 500, 500]

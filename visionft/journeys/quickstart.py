@@ -9,21 +9,20 @@ from pathlib import Path
 
 from torch import Tensor
 
-from . import backbone as backbones
-from . import chapters, plots, runs
-from .atomic import write_text
-from .backbone import Backbone
-from .data.prepare import Prepared, prepare
-from .data.split import split
-from .errors import ConfigError
-from .evaluation.classification import summarise
-from .evaluation.worth import Labelled, floor
-from .log import Console, clock
-from .pretraining.run import Pretrained, pretrain
-from .recipe import Finetune, Optim, Pretrain, Quickstart
-from .report import Report
-from .tasks.run import Finetuned, finetune, line
-from .train import Metrics
+from visionft import backbone as backbones
+from visionft import chapters, plots, runs
+from visionft.atomic import write_text
+from visionft.backbone import Backbone
+from visionft.data.prepare import Prepared, dealt, prepare
+from visionft.errors import ConfigError
+from visionft.evaluation.classification import summarise
+from visionft.evaluation.worth import Labelled, floor
+from visionft.log import Console, clock
+from visionft.pretraining.run import Pretrained, pretrain
+from visionft.recipe import Finetune, Optim, Pretrain, Quickstart
+from visionft.report import Report
+from visionft.tasks.run import Finetuned, finetune, line
+from visionft.train import Metrics
 
 PUBLISHED = {"SVM, Deitsch 2019": 0.824, "VGG19, Deitsch 2019": 0.884}
 NOTE = (
@@ -41,7 +40,7 @@ def quickstart(recipe: Quickstart | None = None, *, console: Console | None = No
         raise ConfigError(f"{out} holds a finished run; see {out / 'report.html'}, or set out= to another folder")
     budget = 60 * (recipe.pretrain_minutes + recipe.finetune_minutes)
     console.say(f"quickstart: about {clock(budget + 75)} on two cores, into {out}")
-    ready = _deal(prepare(_finetune(recipe, recipe.backbone, recipe.weights), console, labelled=True), recipe.seed)
+    ready = dealt(prepare(_finetune(recipe, recipe.backbone, recipe.weights), console, labelled=True), recipe.seed)
     story = _Story(recipe, ready, console)
 
     start = backbones.load(recipe.backbone, recipe.weights, size=recipe.size)
@@ -135,16 +134,6 @@ class _Story:
 
 
 END, AVERAGED = "probe, pretrained", "probe, pretrained and averaged"
-
-
-def _deal(ready: Prepared, seed: int) -> Prepared:
-    """Write the test split into the records, so that every stage holds out the same quarter."""
-    if {"train", "test"} <= {r.split for r in ready.table}:
-        return ready
-    tables = split(ready.table, {"test": 0.25}, seed=seed)
-    part = {id(r): name for name, table in tables.items() for r in table}
-    records = tuple(dataclasses.replace(r, split=part[id(r)]) for r in ready.table)
-    return dataclasses.replace(ready, table=dataclasses.replace(ready.table, records=records))
 
 
 def _pretrained(recipe: Quickstart, story: _Story, start: Backbone, console: Console) -> Pretrained:

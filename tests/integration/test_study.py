@@ -1,0 +1,81 @@
+"""A study compares starts on the same test images, and does nothing twice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+import visionft as vf
+from visionft.data.records import Record, Table
+from visionft.data.split import first_of_each
+from visionft.errors import ConfigError
+
+
+def labelled(folder, count: int = 24):
+    """Two classes of gratings, as class folders."""
+    import cv2
+
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[:40, :40]
+    for at in range(2 * count):
+        wave = np.sin((x, y)[at % 2] / rng.uniform(1, 3))
+        image = (128 + 60 * wave + rng.normal(0, 40, (40, 40))).clip(0, 255).astype(np.uint8)
+        place = folder / ("across", "down")[at % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{at}.png"), image)
+    return folder
+
+
+WORDS = {
+    "backbone": "test_resnet", "weights": "none", "size": 32, "starts": ["scratch", "ssl"], "fractions": [0.2, 1.0],
+    "seeds": 2, "pretrain": {"steps": 4, "batch": 8, "minutes": None}, "finetune": {"steps": 2, "batch": 4},
+    "cache": "ram", "quiet": True,
+}  # fmt: skip
+
+
+def test_every_cell_is_judged_on_the_same_held_out_images_and_done_once(tmp_path):
+    data, out = labelled(tmp_path / "data"), tmp_path / "study"
+    first = vf.study(str(data), out=str(out), **WORDS)
+    assert {(r["start"], r["fraction"], r["seed"]) for r in first.rows} == {
+        (start, share, seed) for start in ("scratch", "ssl") for share in (0.2, 1.0) for seed in (0, 1)
+    }
+    assert {len(r["hits"]) for r in first.rows} == {12}
+    assert {r["labels"] for r in first.rows} == {8, 36}
+    for row in first.rows:
+        assert row["accuracy"] == pytest.approx(row["hits"].count("1") / 12)
+    written = {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")}
+    again = vf.study(str(data), out=str(out), **WORDS)
+    assert again.rows == first.rows
+    assert {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")} == written
+    assert len(json.loads((out / "study.json").read_text())) == len(first.rows)
+    assert first.words in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"starts": ["scratchy"]}, "scratch"),
+        ({"starts": ["imagenet"]}, "starts=\\[scratch,ssl\\]"),
+        ({"pretrain": {"stepz": 3}}, "steps"),
+        ({"fractions": [0.0]}, "fractions=0.0"),
+    ],
+)
+def test_wrong_words_are_named_before_any_work(tmp_path, words, said):
+    with pytest.raises(ConfigError, match=said):
+        vf.study(str(tmp_path / "no such folder"), out=str(tmp_path / "out"), **{**WORDS, **words})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_larger_share_holds_the_smaller_one_and_every_class():
+    rng = np.random.default_rng(0)
+    records = tuple(Record(np.zeros((2, 2)), label=int(rng.random() < 0.1), digest=str(i)) for i in range(400))
+    table = Table(records, classes=("a", "b"))
+    shares = [set(first_of_each(table, share, seed=1)) for share in (0.01, 0.1, 0.5, 1.0)]
+    for small, large in itertools.pairwise(shares):
+        assert small < large
+    assert shares[-1] == set(range(400))
+    rare = sum(r.label for r in records)
+    assert [sum(table[i].label for i in share) for share in shares] == [2, round(0.1 * rare), round(0.5 * rare), rare]
+    assert shares[1] != set(first_of_each(table, 0.1, seed=2))

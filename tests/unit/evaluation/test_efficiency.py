@@ -1,0 +1,82 @@
+"""What pretraining is worth: intervals over runs and images, and labels saved, against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionft.evaluation.bootstrap import crossed
+from visionft.evaluation.efficiency import curve, labels_worth, verdict
+
+LABELS = (10, 30, 100, 300, 1000)
+
+
+def line(shift: float = 1.0) -> list[tuple[int, float, float, float]]:
+    """Accuracy that grows with the logarithm of `shift` times the labels."""
+    return [(n, 0.2 + 0.1 * math.log(shift * n), 0.0, 1.0) for n in LABELS]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(1.0, 9.0))
+def test_a_curve_shifted_along_the_labels_is_worth_its_shift(shift):
+    assert labels_worth(line(shift), line()) == pytest.approx(shift, rel=1e-6)
+
+
+def test_accuracies_that_the_base_never_reaches_say_nothing():
+    assert labels_worth(line(1000.0), line()) is None
+
+
+def test_the_mean_is_the_mean_and_its_interval_holds_the_luck_of_the_runs_and_of_the_images():
+    """For independent hits the variance of the mean is p(1 - p)/(Sn); for hits that an image decides, p(1 - p)/n."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.random((1, 400)) < 0.8, 5, axis=0).astype(float)  # every run is right about the same
+    mean, low, high = crossed(images)
+    assert mean == images.mean()
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(mean * (1 - mean) / 400), rel=0.1)
+    runs = np.repeat([[0.0], [1.0], [0.0], [1.0]], 400, axis=1)  # every run is all right or all wrong
+    assert crossed(runs)[1:] == (0.0, 1.0)
+
+
+def rows(start: str, accuracies: dict[int, float], seed: int, images: int = 400) -> list[dict[str, object]]:
+    """Cells of one draw of labels; image i is right while i / images < accuracy."""
+    return [
+        {"start": start, "answer": "probe", "labels": n, "seed": seed,
+         "hits": "".join(str(int(i < accuracy * images)) for i in range(images))}
+        for n, accuracy in accuracies.items()
+    ]  # fmt: skip
+
+
+def growing(offset: float) -> dict[int, float]:
+    return {n: 0.4 + 0.1 * math.log10(n) + offset for n in LABELS}
+
+
+@pytest.mark.parametrize(
+    ("offset", "said"), [(0.05, "better: +5"), (-0.05, "worse: -5"), (0.0, "not proven different: +0.0")]
+)
+def test_the_verdict_says_what_the_images_say(offset, said):
+    pairs = [("imagenet", 0.0), ("imagenet+ssl", offset)]
+    cells = [row for seed in range(3) for start, gain in pairs for row in rows(start, growing(gain), seed, images=4000)]
+    words = verdict(cells)
+    assert words.startswith("Starting from pretrained, SSL makes the linear probe " + said)
+    assert ("times as many labels" in words) == (offset > 0)
+
+
+def test_three_images_won_and_two_lost_prove_nothing():
+    base, other = (rows(start, growing(0), 0, images=100) for start in ("imagenet", "imagenet+ssl"))
+    for row in other:
+        hits = list(str(row["hits"]))
+        hits[:2], hits[-3:] = "00", "111"
+        row["hits"] = "".join(hits)
+    assert "not proven different: +1.0 points" in verdict([*base, *other])
+
+
+def test_a_curve_has_one_point_for_every_number_of_labels():
+    found = curve([row for seed in range(2) for row in rows("ssl", growing(0), seed)])
+    assert [n for n, *_ in found] == list(LABELS)
+    for n, mean, low, high in found:
+        assert mean == pytest.approx(growing(0)[n], abs=1 / 400)
+        assert low < mean < high

@@ -1,0 +1,70 @@
+"""How accuracy grows with labels from different starts, and how many labels a better start is worth."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import Floats, crossed
+
+Rows = Sequence[Mapping[str, Any]]  # start, answer, labels, seed, and hits: a digit 0 or 1 for every test image
+Curve = list[tuple[int, float, float, float]]  # labels, mean accuracy and its interval
+NAMES = {"scratch": "scratch", "ssl": "scratch + SSL", "imagenet": "pretrained", "imagenet+ssl": "pretrained + SSL"}
+PAIRS = (("imagenet+ssl", "imagenet"), ("ssl", "scratch"))
+ANSWERS = {"probe": "the linear probe", "finetuned": "fine-tuning"}
+
+
+def verdict(rows: Rows) -> str:
+    """Say in plain sentences what self-supervision changed, and how many labels that is worth."""
+    by = grouped(rows, "start", "answer")
+    pairs = [(name, base, answer) for name, base in PAIRS for answer in ANSWERS]
+    said = [_sentence(base, answer, by[name, answer], by[base, answer]) for name, base, answer in pairs
+            if (name, answer) in by and (base, answer) in by]  # fmt: skip
+    return " ".join(said)
+
+
+def _sentence(base: str, answer: str, better: Rows, than: Rows) -> str:
+    mean, low, high = crossed(_hits(better) - _hits(than))  # image by image, over all shares of the labels at once
+    how = "better" if low > 0 else "worse" if high < 0 else "not proven different"
+    ratio = labels_worth(curve(better), curve(than)) if low > 0 else None
+    worth = f", as if there were {ratio:.1f} times as many labels" if ratio else ""
+    points = f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"Starting from {NAMES[base]}, SSL makes {ANSWERS[answer]} {how}: {points} over all shares of labels{worth}."
+
+
+def labels_worth(better: Curve, base: Curve) -> float | None:
+    """How many times more labels `base` needs for the accuracies of `better`: the geometric mean, where it gets there.
+
+    `base` is read off straight lines over the logarithm of the number of labels, made monotone by running maxima.
+    """
+    labels = np.log([n for n, *_ in base])
+    reached = np.maximum.accumulate([accuracy for _, accuracy, *_ in base])
+    ratios = [
+        float(np.interp(accuracy, reached, labels)) - math.log(n)
+        for n, accuracy, *_ in better
+        if reached[0] <= accuracy <= reached[-1]
+    ]
+    return math.exp(sum(ratios) / len(ratios)) if ratios else None
+
+
+def curve(rows: Rows) -> Curve:
+    """Mean accuracy for every number of labels, with an interval over draws of labels and of test images."""
+    return sorted((n, *crossed(_hits(some))) for (n,), some in grouped(rows, "labels").items())
+
+
+def grouped(rows: Rows, *keys: str) -> dict[tuple[Any, ...], list[Mapping[str, Any]]]:
+    """Rows by the values of these keys, in order of appearance."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[key] for key in keys)].append(row)
+    return dict(groups)
+
+
+def _hits(rows: Rows) -> Floats:
+    """Seeds x test images: the share of an image's answers, over the shares of labels, that were right."""
+    seeds = grouped(sorted(rows, key=lambda row: int(row["seed"])), "seed").values()
+    return np.array([np.mean([[float(hit) for hit in row["hits"]] for row in some], axis=0) for some in seeds])

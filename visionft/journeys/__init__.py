@@ -1,0 +1,1 @@
+"""Several verbs in a row, told in one report."""

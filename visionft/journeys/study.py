@@ -1,0 +1,153 @@
+"""How many labels is pretraining worth here? Four starts, growing shares of the labels, the same test images."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visionft import backbone as backbones
+from visionft import config, plots, runs
+from visionft.atomic import write_text
+from visionft.data.prepare import Prepared, dealt, prepare
+from visionft.data.split import first_of_each
+from visionft.errors import ConfigError
+from visionft.evaluation.efficiency import NAMES, Curve, curve, grouped, verdict
+from visionft.log import Console
+from visionft.pretraining.run import pretrain
+from visionft.recipe import Finetune, Optim, Pretrain, Study
+from visionft.report import Cell, Report
+from visionft.tasks.run import finetune
+
+RATES = {"scratch": 1e-3, "ssl": 3e-4}  # fine-tuning from scratch needs a larger rate than from anybody's weights
+SSL_RATES = {"ssl": 1e-3, "imagenet+ssl": 1e-4}
+
+
+@dataclasses.dataclass
+class Studied:
+    """A finished study: one row a cell, and a curve for every (start, answer)."""
+
+    out: Path
+    rows: list[dict[str, Any]]
+    curves: dict[tuple[str, str], Curve]
+    words: str
+
+
+def study(recipe: Study, *, console: Console | None = None) -> Studied:
+    """Run every cell (start, share of labels, seed) that is not there yet, and write `out` with a report.
+
+    Test images are held out once and never trained on, with or without labels. Raises ConfigError before any work.
+    """
+    console = console or Console()
+    _check(recipe)
+    out = Path(recipe.out)
+    ready = dealt(prepare(recipe, console, labelled=True), recipe.seed)
+    train = [i for i, record in enumerate(ready.table) if record.split == "train"]
+    cells = [(s, f, n) for s in recipe.starts for f in recipe.fractions for n in range(recipe.seeds)]
+    console.say(f"{len(cells)} cells: {len(recipe.starts)} starts x {len(recipe.fractions)} shares of {len(train)} "
+                f"labels x {recipe.seeds} seeds; what is finished in {out} is not done again")  # fmt: skip
+    homes = {start: _start(recipe, start, ready, train, console) for start in recipe.starts}
+    rows = []
+    for at, (start, fraction, seed) in enumerate(cells):
+        rows += _cell(recipe, homes[start], start, ready, train, fraction, seed)
+        console.progress("cells")(at + 1, len(cells))
+    curves = {key: curve(some) for key, some in grouped(rows, "start", "answer").items()}
+    words = verdict(rows)
+    console.say(words)
+    _report(recipe, ready, curves, words)
+    short = [{key: value for key, value in row.items() if key != "hits"} for row in rows]
+    write_text(out / "study.json", json.dumps(short, indent=2))
+    return Studied(out, rows, curves, words)
+
+
+def _check(recipe: Study) -> None:
+    if unknown := [s for s in recipe.starts if s not in NAMES]:
+        raise ConfigError(f"starts={unknown[0]} is unknown{config.suggest(str(unknown[0]), NAMES)}")
+    if any(s.startswith("imagenet") for s in recipe.starts):
+        if recipe.weights == "none":
+            raise ConfigError("weights=none leaves no pretrained start; set starts=[scratch,ssl]")
+        backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
+    config.load(Finetune, recipe.finetune)
+    config.load(Pretrain, recipe.pretrain)
+
+
+def _start(recipe: Study, start: str, ready: Prepared, train: Sequence[int], console: Console) -> dict[str, str]:
+    """Backbone and weights of a start; pretrains it once if it is self-supervised."""
+    weights = recipe.weights if start.startswith("imagenet") else "none"
+    if not start.endswith("ssl"):
+        return {"backbone": recipe.backbone, "weights": weights}
+    home = Path(recipe.out) / f"pretrain-{start}"
+    if not (home / "run.json").is_file():
+        if recipe.unlabeled is None:
+            photos = _part(ready, train)
+        else:
+            photos = prepare(dataclasses.replace(recipe, data=recipe.unlabeled, bad="skip"), console, labelled=False)
+        given = {"minutes": 5.0, "optim": {"lr": SSL_RATES[start]}, **_images(recipe), **recipe.pretrain}
+        made = config.load(Pretrain, given, {"weights": weights, "objective": recipe.objective, "out": str(home)})
+        console.say(f"pretraining for the start {start!r}")
+        pretrain(dataclasses.replace(made, seed=recipe.seed), console=console, prepared=photos)
+    return {"backbone": str(home), "weights": "auto"}
+
+
+def _cell(
+    recipe: Study,
+    home: Mapping[str, str],
+    start: str,
+    ready: Prepared,
+    train: Sequence[int],
+    fraction: float,
+    seed: int,
+) -> list[dict[str, Any]]:
+    out = Path(recipe.out) / "cells" / f"{start}-{fraction:g}-{seed}"
+    file = out / "cell.json"
+    if file.is_file():
+        found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+    shutil.rmtree(out, ignore_errors=True) if (out / "run.json").is_file() else None
+    chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
+    test = [i for i, record in enumerate(ready.table) if record.split == "test"]
+    rate = {"optim": dataclasses.asdict(Optim(lr=RATES.get(start, 1e-4)))}
+    given = {"steps": 100, **rate, **_images(recipe), **recipe.finetune, **home, "out": str(out), "seed": seed}
+    done = finetune(config.load(Finetune, given), console=Console(quiet=True), prepared=_part(ready, [*chosen, *test]))
+    labels = done.test.labels
+    rows = []
+    answers = [name for name in done.probabilities if name != "finetuned" or done.fitted]  # tune=probe only probes
+    for answer, p in ((name, done.probabilities[name]) for name in answers):
+        metrics = done.metrics[answer]
+        rows.append({
+            "start": start, "fraction": fraction, "labels": len(chosen), "seed": seed, "answer": answer,
+            **{key: metrics[key] for key in ("accuracy", "accuracy_low", "accuracy_high")},
+            "hits": "".join(str(int(hit)) for hit in p.argmax(1) == labels),
+        })  # fmt: skip
+    write_text(file, json.dumps(rows))
+    return rows
+
+
+def _images(recipe: Study) -> dict[str, Any]:
+    names = ("backbone", "weights", "size", "channels", "white", "cache")
+    return {name: getattr(recipe, name) for name in names}
+
+
+def _part(ready: Prepared, places: Sequence[int]) -> Prepared:
+    table, pixels = ready.part(places)
+    return dataclasses.replace(ready, table=table, pixels=pixels)
+
+
+def _report(recipe: Study, ready: Prepared, curves: Mapping[tuple[str, str], Curve], words: str) -> None:
+    report = Report("What pretraining is worth", f"{ready.table.source}: {recipe.seeds} draws of labels")
+    report.text(words)
+    for answer, title in (("probe", "Linear probe on frozen features"), ("finetuned", "Fine-tuned")):
+        series = {NAMES[start]: points for (start, kind), points in curves.items() if kind == answer}
+        if not series:
+            continue
+        report.heading(title)
+        report.figure(plots.growth(series, "labels", "accuracy"), "Accuracy on the same test images")
+        counts = [n for n, *_ in next(iter(series.values()))]
+        rows: list[list[Cell]] = [[name, *(point[1:] for point in points)] for name, points in series.items()]
+        report.table(["labels", *map(str, counts)], rows, "", "95 % intervals over draws of labels and of test images.")
+    report.heading("This run")
+    report.facts(runs.versions())
+    report.write(Path(recipe.out) / "report.html")
