@@ -15,10 +15,11 @@ from .log import clock
 from .objective import Objective
 from .order import Draw
 from .precision import Precision
+from .progressive import cost
 from .recipe import Recipe
 from .train import total_steps
 
-_IMAGES = 16
+SAMPLED = 16  # images
 
 
 def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
@@ -26,7 +27,7 @@ def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
     groups = tuning.groups(objective, recipe)
     twin = copy.deepcopy(objective)
     tuning.settle(twin)
-    count = min(_IMAGES, len(data))
+    count = min(SAMPLED, len(data))
     batch = data.collate([data[Draw(i)] for i in range(count)])
     device = torch.device("cpu")
     precision = Precision.choose(
@@ -34,11 +35,12 @@ def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
     )
     per_image = (min(precision.measured.values()) if precision.measured else _seconds(twin, batch)) / count
     steps = total_steps(recipe, len(data))
-    seconds = recipe.minutes * 60 if recipe.minutes and not steps else (steps or 0) * recipe.batch * per_image
+    by_steps = (steps or 0) * recipe.batch * per_image * cost(recipe.grow)
+    seconds = recipe.minutes * 60 if recipe.minutes and not steps else by_steps
     weights = sum(p.numel() for g in groups for p in g["params"])
     fixed = sum(p.numel() for p in objective.parameters()) - weights
     moments = 2 if recipe.optim.name == "adamw" else 1
-    live = _activations(twin, batch, precision) / count * recipe.batch / recipe.accumulate
+    live = activations(twin, batch, precision) / count * recipe.batch / recipe.accumulate
     memory = 4 * (weights * (2 + moments) + fixed) + live
     rows = [
         f"  {name:<72} {rate:>9} {tensors:>5} tensors {n / 1e6:>8.2f} M"
@@ -64,7 +66,7 @@ def _seconds(objective: nn.Module, batch: dict[str, Any]) -> float:
     return measured["fp32"]
 
 
-def _activations(objective: nn.Module, batch: dict[str, Any], precision: Precision) -> float:
+def activations(objective: nn.Module, batch: dict[str, Any], precision: Precision) -> float:
     """Bytes that autograd keeps between forward and backward."""
     kept: dict[int, int] = {}
 

@@ -53,6 +53,7 @@ class Recipe:
     tune: Any = key("full", "what learns: full, probe, last:K, layerwise, layerwise:R or a table {pattern: rate}")
     batchnorm: Literal["train", "frozen"] = key("train", "frozen keeps statistics and affine weights of batch norms")
     ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
+    grow: float = key(1.0, "begin with images of this share of the size and grow to all of it in thirds of the run")
     log_every: int = key(10, "steps between lines of metrics.jsonl")
     eval_every: int = key(0, "steps between evaluations; 0 evaluates ten times a run")
     save_every: int = key(0, "steps between checkpoints; 0 saves at evaluations")
@@ -66,6 +67,7 @@ class Recipe:
             raise ConfigError(f"batch={self.batch} cannot be split into accumulate={self.accumulate} equal parts")
         within(self, "steps", "epochs", "minutes", "optim.lr", "optim.clip", above=0)
         within(self, "log_every", low=1)
+        within(self, "grow", low=0.25, high=1)
         within(self, "workers", "eval_every", "save_every", "patience", "seed", "optim.weight_decay", low=0)
         within(self, "ema", "optim.warmup", "optim.final", "optim.momentum", low=0, high=1)
 
@@ -74,7 +76,7 @@ class Recipe:
 class Images:
     """Where images come from and how they are read."""
 
-    data: Any = key(None, "folder, class folders, CSV, list of paths or arrays, or sample:elpv")
+    data: Any = key(None, "folder, class folders, CSV, list of paths or arrays, sample:elpv or sample:textile")
     size: int = key(128, "side of the square the model sees, pixels")
     channels: int = key(3, "channels the model sees; gray files feed 3 as well as 1")
     white: int = key(65535, "the value that is white in 16-bit files (4095 for 12-bit cameras)")
@@ -167,6 +169,42 @@ class Augment(Images):
     count: int = key(8, "augmented versions of each")
     seed: int = key(0, "every random draw is a function of (seed, image)")
     out: str = key("sheet.png", "the picture to write")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Images):
+    """Measure how many labels self-supervised pretraining is worth on your data."""
+
+    unlabeled: Any = key(None, "photos to pretrain on; null takes the training images without their labels")
+    objective: Any = key("simclr", "how to pretrain; options as objective.NAME=value", options=True)
+    starts: list[Any] = key(
+        ["scratch", "ssl", "imagenet", "imagenet+ssl"], "backbones compared; those with ssl are pretrained"
+    )
+    fractions: list[Any] = key([0.01, 0.05, 0.1, 0.25, 1.0], "shares of the training labels")
+    seeds: int = key(3, "draws of labels for every start and share")
+    seed: int = key(0, "of the test split and of pretraining")
+    pretrain: dict[str, Any] = key({}, "further keys of pretrain, e.g. pretrain.minutes=10 pretrain.optim.lr=1e-4")
+    finetune: dict[str, Any] = key({}, "further keys of finetune, e.g. finetune.steps=200 finetune.tune=probe")
+    out: str = key("runs/study", "the run folder; what is finished in it is not done again")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "seeds", low=1)
+        for share in self.fractions:
+            if not (isinstance(share, (int, float)) and 0 < share <= 1):
+                raise ConfigError(f"fractions={share} makes no sense: shares lie above 0 and at most at 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives:
+    """List what can be pretrained for, on which backbones, and what an image of it takes in memory."""
+
+    name: str = key("", "one of them, with its options; empty lists all")
+    backbone: str = key("vit_tiny_patch16_224", "the timm model or run folder that memory is measured on")
+    size: int = key(64, "side of the square the model sees, pixels")
+
+    def __post_init__(self) -> None:
+        within(self, "size", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP  # noqa: N817  (the name everybody knows)
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 
 from . import checkpoint, optim, parallel, tuning
 from .best import Best
 from .checkpoint import Checkpoint
 from .errors import ConfigError, DivergedError
+from .feed import Batch, Feed
 from .interrupt import interruptible
 from .kernels import fast_kernels
 from .objective import Objective
-from .order import Order, seed_of
+from .order import seed_of
 from .precision import Precision
+from .progressive import rehearse, share_at, shrunk
 from .recipe import Recipe
 
 Metrics = dict[str, float]
-Batch = Mapping[str, Tensor]
 
 
 class Stop(Exception):  # noqa: N818  (a request, not an error)
@@ -48,6 +49,11 @@ class Fitted:
     best_step: int  # the step whose weights were kept
     precision: str
     metrics: Metrics = field(default_factory=dict)  # of the weights that were kept
+    last: dict[str, Tensor] | None = None  # the weights of the last step, where those of the best were kept
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but weights, as plain JSON values."""
+        return {name: value for name, value in vars(self).items() if name != "last"}
 
 
 def fit(
@@ -102,7 +108,8 @@ class Run:
     """Where a training run stands."""
 
     def __init__(self, objective: Objective, data: Any, recipe: Recipe, device: torch.device) -> None:
-        self.objective, self.data, self.recipe, self.device = objective, data, recipe, device
+        self.objective, self.recipe, self.device = objective, recipe, device
+        self.feed = Feed(data, recipe, device)
         self.total = total_steps(recipe, len(data))
         share = recipe.accumulate * parallel.world()
         if recipe.batch % share:
@@ -123,8 +130,10 @@ class Run:
         if found:
             self.restore(found)
         else:
-            self.precision = Precision.choose(self.recipe.precision, self.objective, self.sample, self.device)
+            self.precision = Precision.choose(self.recipe.precision, self.objective, self.feed.sample, self.device)
             self.precision.bf16 = bool(parallel.agree(self.precision.bf16))
+            if self.recipe.grow < 1:
+                rehearse(self.objective, self.feed.sample(2), self.recipe.grow)
         self.began = time.perf_counter()
         self.progress = self._progress()
 
@@ -164,29 +173,7 @@ class Run:
 
     def batches(self) -> Iterator[Batch]:
         """Micro-batches on the device, from the first one that has not been trained on."""
-        loader = DataLoader(
-            self.data,
-            batch_sampler=self._order(),
-            num_workers=self.recipe.workers,
-            pin_memory=self.device.type == "cuda",
-            persistent_workers=self.recipe.workers > 0,
-            collate_fn=getattr(self.data, "collate", None),
-            generator=torch.Generator().manual_seed(self.recipe.seed),  # else it draws from ours, once per run
-        )
-        for batch in loader:
-            yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-
-    def sample(self, images: int) -> Batch:
-        """A small real batch, to measure on."""
-        collate = getattr(self.data, "collate", default_collate)
-        batch = collate([self.data[draw] for draw in self._order().of(0)[:images]])
-        return {key: value.to(self.device) for key, value in batch.items()}
-
-    def _order(self) -> Order:
-        r, world = self.recipe, parallel.world()
-        return Order(
-            len(self.data), r.batch, seed=r.seed, parts=r.accumulate, rank=parallel.rank(), world=world, start=self.step
-        )
+        return self.feed.batches(self.step)
 
     def advance(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One optimizer step over `accumulate` micro-batches."""
@@ -195,7 +182,7 @@ class Run:
         optim.set_rate(self.optimizer, min(1.0, self.progress + middle), self.recipe.optim)
         parts, mean = self.recipe.accumulate, dict[str, Tensor]()
         for part in range(parts):
-            batch = next(batches)
+            batch = self.grown(next(batches))
             waits = isinstance(model, DDP) and part < parts - 1
             with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
                 with self.precision.autocast(self.device):
@@ -215,6 +202,11 @@ class Run:
         if self.average:
             self.average.update(self.objective, self.progress)
         return mean | {"grad_norm": norm.detach()}
+
+    def grown(self, batch: Batch) -> Batch:
+        """The batch with images as large as they are by now."""
+        share = share_at(self.progress, self.recipe.grow)
+        return batch if share == 1 else shrunk(batch, share, self.objective.backbone.side)
 
     def pace(self) -> Metrics:
         """Rate, speed and time left, for the log."""
@@ -275,9 +267,12 @@ class Run:
 
     def conclude(self) -> Fitted:
         """Leave the objective with the weights worth keeping, in eval mode."""
-        kept = self.best.state or (self.average.state if self.average else None)
-        if kept is not None:
-            self.objective.load_state_dict(kept)
+        last = None
+        if self.average:
+            self.objective.load_state_dict(self.average.state)
+        if self.best.state is not None:
+            last = {name: tensor.detach().clone() for name, tensor in self.objective.state_dict().items()}
+            self.objective.load_state_dict(self.best.state)
         self.objective.eval()
         step = self.best.step if self.best.state else self.step
-        return Fitted(self.step, self.elapsed, self.stopped, step, str(self.precision), self.best.metrics)
+        return Fitted(self.step, self.elapsed, self.stopped, step, str(self.precision), self.best.metrics, last)

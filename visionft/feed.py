@@ -1,0 +1,49 @@
+"""The batches of a run, in the order that (seed, step, rank) gives them, from a data set to the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+
+from . import parallel
+from .order import Order
+from .recipe import Recipe
+
+Batch = Mapping[str, Tensor]
+
+
+class Feed:
+    """What one process trains on."""
+
+    def __init__(self, data: Any, recipe: Recipe, device: torch.device) -> None:
+        self.data, self.recipe, self.device = data, recipe, device
+
+    def batches(self, step: int) -> Iterator[Batch]:
+        """Micro-batches on the device, without end, from this step on."""
+        loader = DataLoader(
+            self.data,
+            batch_sampler=self._order(step),
+            num_workers=self.recipe.workers,
+            pin_memory=self.device.type == "cuda",
+            persistent_workers=self.recipe.workers > 0,
+            collate_fn=getattr(self.data, "collate", None),
+            generator=torch.Generator().manual_seed(self.recipe.seed),  # else it draws from ours, once per run
+        )
+        for batch in loader:
+            yield {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
+    def sample(self, images: int) -> Batch:
+        """A small real batch, to measure on."""
+        collate = getattr(self.data, "collate", default_collate)
+        batch = collate([self.data[draw] for draw in self._order(0).of(0)[:images]])
+        return {key: value.to(self.device) for key, value in batch.items()}
+
+    def _order(self, step: int) -> Order:
+        r, world = self.recipe, parallel.world()
+        return Order(
+            len(self.data), r.batch, seed=r.seed, parts=r.accumulate, rank=parallel.rank(), world=world, start=step
+        )
