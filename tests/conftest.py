@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from visionft.backbone import Backbone
+from visionft.data.records import Table
+from visionft.data.scan import scan
 from visionft.data.views import Views
 from visionft.objective import Objective, find
 
 KINDS = ("stripes", "blob", "checks")
 SIDE = 32  # pixels; what the tiny models see
+NEEDED = {"classify": {"classes": len(KINDS)}, "distill": {"teacher": "test_resnet", "weights": "none"}}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,20 +78,27 @@ def make_objective() -> Callable[..., Any]:
     def make(name: Any, model: str = "test_vit", *, seed: int = 0, channels: int = 3, **options: Any) -> Objective:
         torch.manual_seed(seed)
         cls, options = find({"name": name, **options})
-        if name == "classify":
-            options = {"classes": len(KINDS), **options}
+        options = NEEDED.get(name, {}) | options
         return cls(Backbone(model, size=SIDE, channels=channels), **options)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def make_data(pixels: list[np.ndarray], labels: np.ndarray) -> Callable[..., Views]:
-    """The small images as the views that an objective asks for."""
+def table(pixels: list[np.ndarray]) -> Table:
+    """The 24 images as records, named by their content."""
+    return scan(Table.of(pixels)).table
+
+
+@pytest.fixture(scope="session")
+def make_data(pixels: list[np.ndarray], labels: np.ndarray, table: Table) -> Callable[..., Views]:
+    """The small images as the views that an objective asks for, with whatever else it wants to know of them."""
 
     def make(objective: Objective, *, seed: int = 0, policy: Any = None) -> Views:
         views = {k: v if policy is None else type(v)(policy, v.count, v.share) for k, v in objective.sees.items()}
         sides = {key: objective.backbone.side(SIDE * view.share) for key, view in views.items()}
-        return Views(pixels, views, sides, labels=labels, channels=objective.backbone.channels, seed=seed)
+        columns = objective.columns(pixels, table, SIDE)
+        channels = objective.backbone.channels
+        return Views(pixels, views, sides, labels=labels, columns=columns, channels=channels, seed=seed)
 
     return make

@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import augment, embed, evaluate, finetune, load, predict, pretrain
+    from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, study
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
+    from .journeys.quickstart import quickstart
     from .objective import Objective, View
-    from .quickstart import quickstart
     from .recipe import Finetune, Optim, Pretrain, Recipe
     from .tasks.predictor import Predictor
     from .train import Stop, fit
@@ -21,11 +21,15 @@ _EXPORTS = {
     "augment": "api", "embed": "api", "evaluate": "api", "finetune": "api", "load": "api", "predict": "api",
     "pretrain": "api", "Backbone": "backbone", "CheckpointError": "errors", "ConfigError": "errors",
     "DataError": "errors", "DivergedError": "errors", "VisionftError": "errors", "WeightsError": "errors",
-    "Objective": "objective", "View": "objective", "quickstart": "quickstart", "Finetune": "recipe",
+    "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
-    "fit": "train",
+    "fit": "train", "study": "api", "objectives": "api",
 }  # fmt: skip
-__all__ = sorted(_EXPORTS)
+__all__ = [
+    "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
+    "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "augment", "embed",
+    "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "study",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

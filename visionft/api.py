@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import functools
 import inspect
-import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -24,29 +23,32 @@ from .features import features
 from .log import Console, Sink
 from .tasks.predictor import Prediction, Predictor
 
-F = TypeVar("F", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from .catalogue import Entry
+
+R = TypeVar("R")
 
 
-def verb(of: type) -> Callable[[F], F]:
+def verb(of: type) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Give a function the keys of its recipe as keywords, in `help()` too."""
 
-    def wrap(function: F) -> F:
+    def wrap(function: Callable[..., R]) -> Callable[..., R]:
         @functools.wraps(function)
-        def call(first: Any = None, /, *sources: Any, **words: Any) -> Any:
+        def call(first: Any = None, /, *sources: Any, **words: Any) -> R:
             extras = {k: words.pop(k) for k in own if k in words}
             named = {} if first is None else {lead: first}
             made = first if isinstance(first, of) else config.load(of, *sources, {**named, **words})
             return function(made, **extras)
 
         own = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        lead = "run" if "run" in inspect.signature(of).parameters else "data"
+        lead = next(key for key in ("run", "name", "data") if key in inspect.signature(of).parameters)
         keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(of).parameters.values()]
         shown = [inspect.Parameter(lead, inspect.Parameter.POSITIONAL_ONLY, default=None)]
         keys = [p for p in keywords if p.name != lead]
         extra = [p for p in inspect.signature(function).parameters.values() if p.name in own]
         call.__signature__ = inspect.Signature([*shown, *keys, *extra])  # type: ignore[attr-defined]
         call.recipe = of  # type: ignore[attr-defined]
-        return typing.cast(F, call)
+        return call
 
     return wrap
 
@@ -144,6 +146,25 @@ def _console(quiet: bool) -> Console:
 
     parallel.start()
     return Console(quiet=quiet or parallel.rank() > 0)
+
+
+@verb(recipe.Study)
+def study(recipe: recipe.Study, *, quiet: bool = False) -> Any:
+    """Measure how many labels pretraining is worth on this data; returns rows, curves and a verdict in words."""
+    from .journeys.study import study as run
+
+    return run(recipe, console=_console(quiet))
+
+
+@verb(recipe.Objectives)
+def objectives(recipe: recipe.Objectives) -> list[Entry]:
+    """What a backbone can be pretrained for: one entry an objective, plug-ins too, with its cost in memory."""
+    from .catalogue import entry
+    from .objective import registered
+
+    names = [recipe.name] if recipe.name else [*registered()]
+    network = backbones.load(recipe.backbone, "none", size=recipe.size)
+    return [entry(name, network, recipe.size) for name in names]
 
 
 def _needed(value: Any, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import urllib.parse
 from collections.abc import Sequence
@@ -12,12 +13,13 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models import group_parameters
 from torch import Tensor, nn
 
 from . import weights
 from .config import suggest
-from .errors import WeightsError, first_line
+from .errors import ConfigError, WeightsError, first_line
 
 
 class Backbone(nn.Module):
@@ -45,6 +47,7 @@ class Backbone(nn.Module):
             raise WeightsError(f"timm has no model {name!r}{suggest(name, timm.list_models())[:200]}")
         self.name, self.channels, self.size = name, channels, size
         self.net = _create(name, channels, size)
+        _whole_patches(name, self.net, size)
         self.dim: int = getattr(self.net, "head_hidden_size", None) or self.net.num_features
         cfg = self.net.pretrained_cfg
         self.register_buffer("mean", _per_channel(mean or cfg["mean"], channels), persistent=False)
@@ -86,19 +89,29 @@ class Backbone(nn.Module):
 
 
 def load(
-    name: str, source: str = "auto", *, channels: int = 3, size: int | None = None, strict: bool = True
+    name: str,
+    source: str = "auto",
+    *,
+    channels: int = 3,
+    size: int | None = None,
+    strict: bool = True,
+    local: bool = False,
 ) -> Backbone:
     """Build a backbone and its weights.
 
     `name` is a timm model or a run folder; `source` is none, timm, a file, a run folder or package:NAME. `auto` takes
-    the run folder, else an installed package that ships this model, else timm's hub. Raises WeightsError when weights
-    are missing or misfit.
+    the run folder, else an installed package that ships this model, else timm's hub (with `local`, its cache alone).
+    Raises WeightsError when weights are missing or misfit.
     """
     if (Path(name) / "run.json").is_file():
         return _from_run(Path(name), channels, size)
     shipped = [p for p in weights.installed() if weights.PACKAGES[p].model == name]
     if source == "auto" and shipped:
         source = f"package:{shipped[0]}"
+    if source == "auto" and local and timm.is_model(name) and not _in_cache(name):
+        raise WeightsError(
+            f"no weights of {name} are on this machine; use {_local_sources(name)}, or weights=timm to fetch them"
+        )
     if source in ("auto", "timm"):
         return _from_hub(name, channels, size, strict)
     if source == "none":
@@ -106,7 +119,10 @@ def load(
     if source.startswith("package:"):
         package, state = weights.from_package(source.removeprefix("package:"), name)
         backbone = Backbone(name, channels=channels, size=size, mean=package.mean, std=package.std)
-        backbone.loaded = weights.fill(backbone.net, package.rename(state, backbone.net), source, strict=strict)
+        about = f"ImageNet weights in {package.module}"
+        backbone.loaded = weights.fill(
+            backbone.net, package.rename(state, backbone.net), source, strict=strict, about=about
+        )
         return backbone
     path = Path(source)
     if (path / "run.json").is_file():
@@ -144,23 +160,32 @@ def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backb
             f"timm's weights of {name} cannot be had ({first_line(error)[:160]}); "
             f"without a network use {_local_sources(name)}"
         ) from error
-    backbone.loaded = weights.fill(
-        backbone.net, state, f"timm ({backbone.net.pretrained_cfg['tag'] or 'default'})", strict=strict
-    )
+    cfg = backbone.net.pretrained_cfg
+    tag, file = cfg["tag"] or "default", cfg.get("hf_hub_id") or cfg.get("url") or ""
+    about = f"ImageNet weights, {file}" if re.search(r"in\d+k", tag) else file
+    backbone.loaded = weights.fill(backbone.net, state, f"timm ({tag})", strict=strict, about=about)
     return backbone
 
 
 def _reach(name: str) -> None:
     """Fail at once when there is no network and nothing in the hub's cache, instead of after a minute of retries."""
-    import huggingface_hub
     from huggingface_hub.constants import ENDPOINT
 
-    repository = timm.get_pretrained_cfg(name).hf_hub_id
-    files = ("model.safetensors", "pytorch_model.bin")
-    if repository and any(isinstance(huggingface_hub.try_to_load_from_cache(repository, f), str) for f in files):
+    if _in_cache(name):
         return
     if not any(key.lower().endswith("_proxy") for key in os.environ):  # behind a proxy names need not resolve
         socket.getaddrinfo(urllib.parse.urlsplit(ENDPOINT).hostname, 443)
+
+
+def _in_cache(name: str) -> bool:
+    """Whether the hub's weights of a model have been fetched before."""
+    import huggingface_hub
+
+    repository = timm.get_pretrained_cfg(name).hf_hub_id
+    files = ("model.safetensors", "pytorch_model.bin")
+    return bool(repository) and any(
+        isinstance(huggingface_hub.try_to_load_from_cache(repository, f), str) for f in files
+    )
 
 
 def _local_sources(name: str) -> str:
@@ -178,6 +203,18 @@ def _create(name: str, channels: int, size: int | None) -> Any:
             except TypeError:  # the model's constructor has no such option: it takes any size anyway
                 continue
     return timm.create_model(name, **common)
+
+
+def _whole_patches(name: str, net: Any, size: int | None) -> None:
+    """Raise ConfigError unless the image is tiled by the patches of a transformer that pads nothing."""
+    embed = getattr(net, "patch_embed", None)
+    if size is None or not isinstance(embed, PatchEmbed) or embed.dynamic_img_pad:
+        return
+    patch = embed.patch_size[0]
+    if size % patch:
+        below, above = size // patch * patch, -(-size // patch) * patch
+        near = f"the nearest are size={below} and size={above}" if below else f"the smallest is size={patch}"
+        raise ConfigError(f"size={size} is no multiple of {patch}, the patch of {name}; {near}")
 
 
 def _per_channel(values: Sequence[float], channels: int) -> Tensor:

@@ -19,6 +19,8 @@ VERBS: dict[str, tuple[type, str]] = {
     "evaluate": (recipe.Evaluate, "visionft evaluate runs/finetune data=labelled/"),
     "predict": (recipe.Predict, "visionft predict runs/finetune IMAGE..."),
     "embed": (recipe.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
+    "study": (recipe.Study, "visionft study data=labelled/ unlabeled=photos/"),
+    "objectives": (recipe.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
     "augment": (recipe.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
 }
 
@@ -65,13 +67,14 @@ def _run(words: list[str]) -> int:
 
 
 def _load(cls: type, words: list[str]) -> Any:
-    """Positional words: a recipe file, or the run folder and what follows it."""
+    """Positional words: a recipe file, or the run folder (or a name) and what follows it."""
     named = [w for w in words if "=" in w and not Path(w).exists()]
     loose = [w for w in words if w not in named]
     keys = {f.name for f in dataclasses.fields(cls)}
-    if "run" not in keys:
+    first = next((key for key in ("run", "name") if key in keys), None)
+    if first is None:
         return config.load(cls, *loose, *named)
-    lead: dict[str, Any] = {"run": loose[0]} if loose else {}
+    lead: dict[str, Any] = {first: loose[0]} if loose else {}
     if loose[1:]:
         lead["images" if "images" in keys else "data"] = loose[1:] if "images" in keys else loose[1]
     return config.load(cls, lead, *named)
@@ -82,13 +85,13 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
 
     keep_memory()  # the process is ours: up to half as much speed again for large activations
     if name == "quickstart":
-        from .quickstart import quickstart
+        from .journeys.quickstart import quickstart
 
         quickstart(made, quiet=quiet)
         return 0
     from . import api
 
-    options: dict[str, Any] = {} if name == "predict" else {"quiet": quiet}
+    options: dict[str, Any] = {} if name in ("predict", "objectives") else {"quiet": quiet}
     if dry and name not in ("pretrain", "finetune"):
         raise ConfigError(f"--dry-run is for pretrain and finetune; {name} has nothing to plan")
     result = getattr(api, name)(made, **options, **({"dry_run": True} if dry else {}))
@@ -100,6 +103,10 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
 def _lines(name: str, result: Any, made: Any) -> list[str]:
     if name == "predict":
         return [f"{p.image}\t{p.label}\t{p.probability:.3f}" for p in result]
+    if name == "objectives":
+        from .catalogue import lines
+
+        return lines(result, made.backbone, made.size, whole=bool(made.name))
     if name == "evaluate":
         return [json.dumps(result, indent=2)]
     if name == "embed":
@@ -126,17 +133,15 @@ def _objectives(name: str) -> list[str]:
     """The options of what can be trained, read from constructors and their docstrings."""
     if name not in ("pretrain", "finetune"):
         return []
-    from .objective import OBJECTIVES, find
+    from .objective import OBJECTIVES, find, options
 
     word, lines = ("objective", []) if name == "pretrain" else ("task", [])
     for known, path in OBJECTIVES.items():
         if ("pretraining" in path) != (name == "pretrain"):
             continue
         cls, _ = find(known)
-        meanings = dict(line.strip().split(": ", 1) for line in (cls.__doc__ or "").splitlines() if ": " in line)
         lines += ["", f"{word}={known}: {(cls.__doc__ or '').splitlines()[0]}"]
-        lines += [f"  {word}.{k} = {p.default if p.default is not p.empty else '(filled in)'}  {meanings.get(k, '')}"
-                  for k, p in config.options(cls).items()]  # fmt: skip
+        lines += [f"  {word}.{k} = {default}  {meaning}" for k, (default, meaning) in options(cls).items()]
     return lines
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .atomic import replace
 from .backbone import Backbone
-from .data.cache import cache_root
+from .data.cache import cache_root, forget, used
 from .data.views import Views, batches
 from .objective import View
 from .precision import inference, native_bf16
@@ -41,6 +41,7 @@ def features(
     """
     folder = cache_root() / "features" / _key(backbone, size)
     known = _read(folder) if store else {}
+    used(folder)
     missing = [i for i, d in enumerate(digests) if d not in known]
     made = _compute(
         backbone, [pixels[i] for i in missing] if len(missing) < len(pixels) else pixels, size, batch, progress
@@ -87,6 +88,7 @@ def _read(folder: Path) -> dict[str, Tensor]:
 
 def _write(folder: Path, rows: dict[str, Tensor]) -> None:
     """One new file for what was new: processes add beside each other and overwrite nothing."""
+    forget(folder.parent)
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.blake2b("".join(sorted(rows)).encode(), digest_size=8).hexdigest()
     replace(

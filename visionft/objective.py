@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from . import config
+from .data.records import Table
 from .errors import ConfigError
 
 OBJECTIVES = {
@@ -55,6 +57,17 @@ class Objective(nn.Module):
     backbone: Any
     sees: ClassVar[Mapping[str, View]] = {"image": View()}
     collapses: ClassVar[bool] = True  # a constant output would please the loss: a fallen rank must stop the run
+    takes: ClassVar[str] = "any timm model"  # for `visionft objectives`: which backbones, and what it is good for
+    good_for: ClassVar[str] = ""
+    note: str = ""  # what the user should know of this very objective; said once, before anything is computed
+
+    def columns(self, pixels: Sequence[np.ndarray], table: Table, size: int, **how: Any) -> dict[str, Tensor]:
+        """What the loss wants to know of each training image besides its pixels, N rows each, computed once.
+
+        It arrives in the batch under these names. `how` is for `visionft.features.features`: whether to store what
+        was computed, and whom to tell how far it is.
+        """
+        return {}
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return named scalars; `loss` is the one that is minimised, the others are logged.
@@ -64,14 +77,22 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
-    def embed(self, views: Tensor) -> Tensor:
-        """B V C H W -> B V P in float32: features and projections of all views in one pass through the backbone."""
-        z = self.project(self.backbone(views.flatten(0, 1)))
-        return z.float().unflatten(0, views.shape[:2])
+    def embed(self, *views: Tensor) -> Tensor:
+        """B V C H W each -> B V P in float32: one pass through the backbone per size, one through the head for all."""
+        features = torch.cat([self.backbone(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in views], 1)  # B V D
+        z: Tensor = self.project(features.flatten(0, 1)).float().unflatten(0, features.shape[:2])
+        return z
 
     def project(self, features: Tensor) -> Tensor:
         """What the loss compares, B D -> B P: a collapse shows there first. Without a head, the features."""
         return features
+
+    def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the report should show beside some images: name -> B C H W, normalised as the backbone sees them.
+
+        The batch holds `image`, B C H W, and `draw`.
+        """
+        return {}
 
     def after_step(self, progress: float) -> None:
         """Hear once per optimizer step how much of the run is done, in (0, 1]: move a teacher, warm a temperature."""
@@ -103,11 +124,30 @@ def find(choice: Any) -> tuple[type[Objective], dict[str, Any]]:
     return cls, config.bind(cls, options, "objective")
 
 
-def _import(name: str) -> type[Objective]:
+def options(cls: type[Objective]) -> dict[str, tuple[str, str]]:
+    """Each option's default and meaning, as signature and docstring say them."""
+    meanings = dict(line.strip().split(": ", 1) for line in (cls.__doc__ or "").splitlines() if ": " in line)
+    found = config.options(cls).items()
+    return {name: (_shown(p), meanings.get(name, "")) for name, p in found}
+
+
+def _shown(option: inspect.Parameter) -> str:
+    if option.default is option.empty:
+        return "(filled in)"
+    return "null" if option.default is None else str(option.default)
+
+
+def registered() -> dict[str, str]:
+    """Every name with its import path: our own, then those of installed packages (entry points)."""
     plugins = {p.name: p.value for p in entry_points(group="visionft.objectives")}
-    path = {**plugins, **OBJECTIVES}.get(name, name)
+    return {**OBJECTIVES, **{name: path for name, path in plugins.items() if name not in OBJECTIVES}}
+
+
+def _import(name: str) -> type[Objective]:
+    known = registered()
+    path = known.get(name, name)
     if ":" not in path:
-        raise ConfigError(f"no objective is called {name!r}{config.suggest(name, [*OBJECTIVES, *plugins])}")
+        raise ConfigError(f"no objective is called {name!r}{config.suggest(name, known)}")
     module, attribute = path.split(":", 1)
     try:
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]

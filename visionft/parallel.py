@@ -95,6 +95,20 @@ class _Summed(torch.autograd.Function):
         return total
 
 
+def total(x: Tensor) -> Tensor:
+    """The sum of every process's tensor, with gradients, as if one process had all samples; alone, the tensor."""
+    return _Summed.apply(x) if world() > 1 else x
+
+
+def gather(x: Tensor) -> Tensor:
+    """B ... -> B*world ...: the rows of all processes in the order of one process's batch, with gradients."""
+    if world() == 1:
+        return x
+    whole = x.new_zeros(world(), *x.shape)
+    whole[rank()] = x
+    return total(whole).flatten(0, 1)
+
+
 class _Synced:
     """Batch norm over all processes, followed by whatever timm fused behind it (drop, activation)."""
 

@@ -29,9 +29,11 @@ SMALL = 8.5  # points
 NUMBERED = 12  # a confusion matrix of more classes shows shades only
 
 
-def curves(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], x: str = "step") -> Figure:
+def curves(
+    rows: Sequence[Mapping[str, Any]], keys: Sequence[str], x: str = "step", size: tuple[float, float] = (5.6, 2.9)
+) -> Figure:
     """Draw columns of a log over `x` on one axis; rows that lack a key are skipped for it."""
-    figure, axes = _figure(5.6, 2.9)
+    figure, axes = _figure(*size)
     heard = []
     for i, key in enumerate(keys):
         points = [(row[x], row[key]) for row in rows if x in row and row.get(key) is not None]
@@ -43,7 +45,8 @@ def curves(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], x: str = "ste
         heard.append(f"{key} from {values[0]:.4g} to {values[-1]:.4g}")
     axes.set_xlabel(x, color=MUTED, fontsize=SMALL)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
-    _legend(axes)
+    if len(keys) > 1:
+        _legend(axes)
     figure.set_label(f"Curves over {x}: {'; '.join(heard) or 'no values'}.")
     return figure
 
@@ -134,6 +137,44 @@ def interval_bars(
     told = (f"{n} {v:.3f} ({a:.3f} to {b:.3f})" for n, v, a, b in zip(names, values, lows, highs, strict=True))
     beaten = "".join(f"; {name} is at {value:.3f}" for name, value in references.items())
     figure.set_label(f"Values with intervals: {'; '.join(told)}{beaten}.")
+    return figure
+
+
+def growth(series: Mapping[str, Sequence[tuple[int, float, float, float]]], x: str, y: str) -> Figure:
+    """Draw name -> (x, value, low, high), x on a logarithmic axis, intervals as bands."""
+    figure, axes = _figure(5.6, 2.6)
+    for i, (name, points) in enumerate(series.items()):
+        at, values, lows, highs = zip(*points, strict=True)
+        colour = SERIES[i % len(SERIES)]
+        axes.plot(at, values, color=colour, linewidth=1.4, marker="o", markersize=3, label=name)
+        axes.fill_between(at, lows, highs, color=colour, alpha=0.13, linewidth=0)
+    ticks = sorted({point[0] for points in series.values() for point in points})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{n:,}" for n in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(x, color=MUTED, fontsize=SMALL)
+    axes.set_ylabel(y, color=MUTED, fontsize=SMALL)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    _legend(axes)
+    told = (f"{name} from {p[0][1]:.3f} with {p[0][0]} to {p[-1][1]:.3f} with {p[-1][0]}" for name, p in series.items())
+    figure.set_label(f"{y} over {x}: {'; '.join(told)}.")
+    return figure
+
+
+def scatter(points: Array, labels: Array | None = None, classes: Sequence[str] = ()) -> Figure:
+    """Draw N 2 points whose axes mean nothing, by class where there are any: colours first, then shapes."""
+    figure, axes = _figure(5.6, 3.6)
+    of = np.zeros(len(points), dtype=int) if labels is None else np.asarray(labels)
+    for c, name in enumerate(classes or [""]):
+        style: dict[str, Any] = {"color": SERIES[c % len(SERIES)], "marker": "os^Dvx"[c // len(SERIES) % 6]}
+        x, y = points[of == c].T
+        axes.scatter(x, y, s=13, alpha=0.65, linewidths=0, label=name or None, **style)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", adjustable="datalim")
+    _legend(axes, loc="outside right upper")
+    counted = ", ".join(f"{int((of == c).sum())} {name}" for c, name in enumerate(classes))
+    figure.set_label(f"Map of {len(points)} images{f': {counted}' if counted else ''}.")
     return figure
 
 

@@ -96,7 +96,9 @@ class Images:
 class Pretrain(Images, Recipe):
     """Learn a backbone from images without labels."""
 
-    objective: Any = key("simclr", "simclr, dino, mae, or module:Class; options as objective.NAME=value", options=True)
+    objective: Any = key(
+        "simclr", "a name from `visionft objectives`, or module:Class; options as objective.NAME=value", options=True
+    )
     views: dict[str, Any] = key({}, "overrides of the objective's views, e.g. views.crops.count=4")
     bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
     probe: Any = key(None, "a small labelled source; kNN and linear probe are reported on it")

@@ -71,10 +71,12 @@ class Report:
             picture = _image(figure, "png", alt or caption)
         self.sections.append({"kind": "figure", "picture": picture, "caption": caption})
 
-    def gallery(self, pictures: Sequence[tuple[npt.NDArray[np.uint8], str]], caption: str = "") -> None:
-        """Add small pictures, H W or H W C of uint8, each with its own words."""
+    def gallery(
+        self, pictures: Sequence[tuple[npt.NDArray[np.uint8], str]], caption: str = "", columns: int | None = None
+    ) -> None:
+        """Add small pictures, H W or H W C of uint8, each with its own words; `columns` keeps rows together."""
         shown = [(_image(_thumbnail(pixels), "jpeg", words), words) for pixels, words in pictures]
-        self.sections.append({"kind": "gallery", "pictures": shown, "caption": caption})
+        self.sections.append({"kind": "gallery", "pictures": shown, "caption": caption, "columns": columns})
 
     def html(self) -> str:
         """The whole document; everything that was handed in as text is escaped."""

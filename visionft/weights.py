@@ -41,9 +41,17 @@ class Loaded:
     loaded: tuple[str, ...]
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
+    about: str = ""  # what they learned and which file holds them, where the origin does not say so
+
+    @property
+    def imagenet(self) -> bool:
+        """Whether somebody trained them on ImageNet."""
+        return self.about.startswith("ImageNet")
 
     def __str__(self) -> str:
-        text = f"{len(self.loaded)} tensors from {self.origin}"
+        if not self.loaded:
+            return self.origin
+        text = f"{len(self.loaded)} tensors from {self.origin}{f' ({self.about})' if self.about else ''}"
         for kind in ("missing", "unexpected"):
             if names := getattr(self, kind):
                 text += f"; {len(names)} {kind}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
@@ -118,7 +126,7 @@ def read(path: Path) -> State:
     return state
 
 
-def fill(net: Any, state: State, origin: str, *, strict: bool = True) -> Loaded:
+def fill(net: Any, state: State, origin: str, *, strict: bool = True, about: str = "") -> Loaded:
     """Load `state` into a timm model: prefixes stripped, position embeddings resampled, input channels adapted.
 
     Raises WeightsError when strict and anything of the backbone is missing or left over, and always when less than
@@ -136,9 +144,8 @@ def fill(net: Any, state: State, origin: str, *, strict: bool = True) -> Loaded:
             state[key] = adapt_input_conv(wanted[key].shape[1], state[key])
     loaded = [k for k in wanted if k in state and state[k].shape == wanted[k].shape]
     counted = [k for k in wanted if not k.endswith("num_batches_tracked")]
-    result = Loaded(
-        origin, tuple(loaded), tuple(k for k in counted if k not in loaded), tuple(k for k in state if k not in wanted)
-    )
+    missing, left = tuple(k for k in counted if k not in loaded), tuple(k for k in state if k not in wanted)
+    result = Loaded(origin, tuple(loaded), missing, left, about)
     share = 1 - len(result.missing) / max(1, len(counted))
     if share < 0.95 or (strict and (result.missing or result.unexpected)):
         raise WeightsError(

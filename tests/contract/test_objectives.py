@@ -10,14 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from visionft.backbone import Backbone
+from visionft.data.records import Table
+from visionft.data.scan import scan
 from visionft.objective import OBJECTIVES, Objective, View
 from visionft.order import Draw
 from visionft.testing import check_objective
 
 CONV, VIT = "test_resnet", "test_vit"
-ALLOWED = {"mae": (VIT,)}
+ALLOWED = {"mae": (VIT,), "ijepa": (VIT,)}
 PAIRS = [(name, model) for name in OBJECTIVES for model in ALLOWED.get(name, (CONV, VIT))]
-OPTIONS = {"simclr": [{}, {"loss": "dcl"}], "dino": [{}, {"warmup": 0.5, "teacher_temp": 0.07}]}
+OPTIONS = {
+    "dinov2": [{}, {"targets": "centre", "kernel": 1.0, "warmup": 0.5}],
+    "simmim": [{}, {"unit": 16, "mask": 0.3}],
+    "simclr": [{}, {"loss": "dcl"}],
+    "dino": [{}, {"warmup": 0.5, "teacher_temp": 0.07}],
+    "distill": [{}, {"loss": "queue", "queue": 10}],
+    "swav": [{}, {"queue": 6, "wait": 0.6, "frozen": 0.65}],
+}
 
 
 def some(data, count: int = 4) -> dict[str, Tensor]:
@@ -46,6 +55,8 @@ def test_every_objective_takes_any_number_of_channels(make_objective, name, chan
     for key, view in objective.sees.items():
         side = objective.backbone.side(32 * view.share)
         batch[key] = images(4, *([] if view.count is None else [view.count]), channels, side, side)
+    pixels = [*images(4, 32, 32, channels).numpy()]
+    batch |= objective.columns(pixels, scan(Table.of(pixels), channels=channels).table, 32)
     check_objective(objective, batch)
 
 

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from visionft import parallel
 from visionft.api import pretrain
 from visionft.backbone import Backbone
+from visionft.data.records import Table
+from visionft.data.scan import scan
 from visionft.data.views import Views
 from visionft.objective import find
 from visionft.recipe import Optim, Recipe
@@ -29,6 +31,7 @@ from visionft.train import fit
 
 STEPS, BATCH, SIDE = 4, 8, 32
 OPTIM = Optim(name="sgd", lr=0.01)  # Adam divides rounding errors by themselves wherever a gradient should be zero
+TEACHER = {"teacher": "test_efficientnet", "weights": "none"}
 RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective, backbone, accumulate
     "classify with batch norm": ("classify", "test_resnet", 1),
     "classify with layer norm": ("classify", "test_vit", 1),
@@ -38,8 +41,38 @@ RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective, backbone, accumu
     "decoupled simclr": ({"name": "simclr", "loss": "dcl"}, "test_vit", 1),
     "dino with batch norm": ({"name": "dino", "prototypes": 64}, "test_resnet", 1),
     "dino with layer norm, accumulated": ({"name": "dino", "prototypes": 64}, "test_vit", 2),
+    "distill with batch norm": ({"name": "distill", **TEACHER}, "test_resnet", 1),
+    "distill with a queue, accumulated": ({"name": "distill", **TEACHER, "loss": "queue", "queue": 10}, "test_vit", 2),
+    "byol with batch norm": ({"name": "byol", "width": 64}, "test_byobnet", 1),
+    "byol with layer norm, accumulated": ({"name": "byol", "width": 64}, "test_vit", 2),
+    "simsiam with batch norm": ({"name": "simsiam", "width": 64}, "test_resnet", 1),
+    "simsiam with layer norm, accumulated": ({"name": "simsiam", "width": 64}, "test_vit", 2),
+    "mocov3 with batch norm": ({"name": "mocov3", "width": 64}, "test_byobnet", 1),
+    "mocov3 with layer norm, accumulated": ({"name": "mocov3", "width": 64}, "test_vit", 2),
+    "densecl with batch norm": ("densecl", "test_resnet", 1),
+    "densecl with layer norm, accumulated": ("densecl", "test_vit", 2),
     "mae": ("mae", "test_vit", 1),
     "mae, accumulated": ("mae", "test_vit", 2),
+    "simmim with batch norm": ("simmim", "test_resnet", 1),
+    "simmim with a norm behind the maps": ("simmim", "test_convnext", 1),
+    "simmim with layer norm, accumulated": ("simmim", "test_vit", 2),
+    "ijepa": ("ijepa", "test_vit", 1),
+    "ijepa, accumulated": ("ijepa", "test_vit2", 2),
+    "dinov2 with batch norm": ({"name": "dinov2", "prototypes": 64}, "test_resnet", 1),
+    "dinov2 with layer norm": ({"name": "dinov2", "prototypes": 64, "kernel": 1.0}, "test_vit", 1),
+    "dinov2 centred, accumulated": ({"name": "dinov2", "prototypes": 64, "targets": "centre"}, "test_vit", 2),
+    "swav with batch norm": ({"name": "swav", "prototypes": 16, "frozen": 0.3}, "test_resnet", 1),
+    "swav with layer norm and a queue, accumulated": (
+        {"name": "swav", "prototypes": 16, "queue": 10, "wait": 0.5, "frozen": 0.3},
+        "test_vit",
+        2,
+    ),
+    "vicreg with batch norm": ({"name": "vicreg", "width": 64}, "test_resnet", 1),
+    "vicreg with layer norm, accumulated": ({"name": "vicreg", "width": 64}, "test_vit", 2),
+    "barlow with batch norm": ({"name": "barlow", "width": 64}, "test_resnet", 1),
+    "barlow with layer norm, accumulated": ({"name": "barlow", "width": 64}, "test_vit", 2),
+    "lejepa with batch norm": ("lejepa", "test_resnet", 1),
+    "lejepa with layer norm, accumulated": ("lejepa", "test_vit", 2),
 }
 NORMS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {  # name -> module, shape of its input
     "BatchNorm1d": (lambda: nn.BatchNorm1d(3), (8, 3)),
@@ -63,7 +96,8 @@ def run(choice: Any, model: str, accumulate: int) -> tuple[list[dict[str, float]
     cls, options = find(choice)
     objective = cls(Backbone(model, size=SIDE), **({"classes": 3} if choice == "classify" else {}), **options)
     sides = {key: objective.backbone.side(SIDE * view.share) for key, view in objective.sees.items()}
-    data = Views(images(), objective.sees, sides, labels=np.arange(24) % 3)
+    columns = objective.columns(images(), scan(Table.of(images())).table, SIDE)
+    data = Views(images(), objective.sees, sides, labels=np.arange(24) % 3, columns=columns)
     losses: list[dict[str, float]] = []
     recipe = Recipe(steps=STEPS, batch=BATCH, accumulate=accumulate, precision="fp32", log_every=1, optim=OPTIM)
     clocks = {"seconds", "seconds_left", "images_per_second"}

@@ -193,7 +193,8 @@ def test_a_dry_run_says_all_and_writes_nothing(verb, labelled, tmp_path, monkeyp
     monkeypatch.setenv("VISIONFT_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)
     before = files(tmp_path, labelled)
-    words = [f"data={labelled}", "backbone=test_resnet", "weights=none", f"size={SIDE}", "steps=5", "optim.lr=0.002"]
+    small = [f"size={SIDE}", "batch=8", "steps=5"]
+    words = [f"data={labelled}", "backbone=test_resnet", "weights=none", *small, "optim.lr=0.002"]
     assert main([verb, *words, "--dry-run"]) == 0
     assert files(tmp_path, labelled) == before
     said = capsys.readouterr().out

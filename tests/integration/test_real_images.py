@@ -7,7 +7,19 @@ measured on 128 others. One point fills 1. The floors are some 60 % of the least
     simclr                4 to 11         46, 49, 51         28
     dino, convolutions    4 to 11         28, 29, 25         15
     dino, transformer     12 to 13        5.4, 4.2, 4.6      2.5
+    byol, transformer     12 to 13        3.5, 3.4, 3.6      2.0
+    simsiam               4 to 11         35, 31, 40         19
+    mocov3                4 to 11         34, 39, 37         20
+    densecl, transformer  12 to 13        5.2, 6.7, 6.8      3.0
+    swav, convolutions    4 to 11         30, 35, 33         18
+    swav, transformer     12 to 13        4.8, 4.8, 5.4      2.8
+    vicreg                4 to 11         36, 40, 40          21
+    barlow                4 to 11         34, 32, 38         19
+    lejepa, convolutions  4 to 11         38, 41, 42         22
+    lejepa, transformer   12 to 13        14, 15, 12         7.0
     mae                   12 to 13        5.6, 8.4, 9.4      3.5
+    distill               3 to 6          33, 34, 31         19
+    distill, queue        3 to 6          42, 44, 42         25
 """
 
 from __future__ import annotations
@@ -37,7 +49,19 @@ FLOORS = {  # objective and its options, network, batch, peak rate -> effective 
     "simclr": ("simclr", "test_resnet", 32, 1e-3, 28.0),
     "dino, convolutions": ({"name": "dino", "horizon": 0.3}, "test_resnet", 16, 1e-3, 15.0),
     "dino, transformer": ({"name": "dino", "horizon": 0.3}, "test_vit", 16, 1e-4, 2.5),
+    "byol, transformer": ("byol", "test_vit", 32, 3e-4, 2.0),
+    "simsiam": ("simsiam", "test_resnet", 32, 1e-3, 19.0),
+    "mocov3": ("mocov3", "test_resnet", 32, 1e-3, 20.0),
+    "densecl, transformer": ("densecl", "test_vit", 32, 3e-4, 3.0),
+    "swav, convolutions": ("swav", "test_resnet", 16, 1e-3, 18.0),
+    "swav, transformer": ("swav", "test_vit", 16, 1e-4, 2.8),
+    "vicreg": ("vicreg", "test_resnet", 32, 1e-3, 21.0),
+    "barlow": ("barlow", "test_resnet", 32, 1e-3, 19.0),
+    "lejepa, convolutions": ("lejepa", "test_resnet", 16, 1e-3, 22.0),
+    "lejepa, transformer": ("lejepa", "test_vit", 16, 1e-4, 7.0),
     "mae": ("mae", "test_vit", 32, 3e-4, 3.5),
+    "distill": ("distill", "test_resnet", 32, 1e-3, 19.0),
+    "distill, queue": ({"name": "distill", "loss": "queue"}, "test_resnet", 32, 1e-3, 25.0),
 }
 
 

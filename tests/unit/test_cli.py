@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import statistics
 import subprocess
 import sys
@@ -65,6 +66,8 @@ def test_the_version_is_the_packages(capsys):
         (["pretrain", "data=x", "objective=simclr", "objective.temprature=1"], "did you mean objective.temperature?"),
         (["finetune", "data=x", "tune=layerwize"], "did you mean layerwise?"),
         (["finetune", "data=x", "precision=bf61"], "did you mean bf16?"),
+        (["objectives", "simclrr"], "did you mean simclr?"),
+        (["objectives", "size=0"], "size=0 makes no sense"),
         (["pretrain", "--dryrun"], "did you mean --dry-run?"),
         (["evaluate", "--dry-run", "somewhere"], "--dry-run is for pretrain and finetune"),
         (["pretrain", "nowhere.yaml"], "nowhere.yaml is neither a recipe file nor a key=value word"),
@@ -124,6 +127,13 @@ def test_everything_offered_can_be_had():
         assert getattr(visionft, name) is not None
     with pytest.raises(AttributeError, match="it offers"):
         visionft.pretrane  # noqa: B018  (asking is the point)
+
+
+def test_what_is_offered_stays_itself_whatever_is_imported_later():
+    """A submodule of the same name would take its place at the first import."""
+    assert sorted(visionft.__all__) == sorted(visionft._EXPORTS)
+    modules = {module.name for module in pkgutil.iter_modules(visionft.__path__)}
+    assert not modules & set(visionft.__all__)
 
 
 def test_an_interrupted_run_is_no_stack_trace(capsys, monkeypatch):

@@ -70,7 +70,7 @@ def test_a_path_and_a_class_work_like_a_name():
     ("choice", "said"),
     [
         ("simclrr", "did you mean simclr"),
-        ("zzz", "simclr, dino, mae, classify"),
+        ("zzz", "mae, simmim, ijepa, distill, classify"),
         ("visionft.pretraining.nowhere:X", "cannot be imported"),
         ("visionft.pretraining.simclr:Nothing", "cannot be imported"),
         ({"name": "simclr", "temprature": 1}, "did you mean objective.temperature"),

@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from visionft.backbone import Backbone
 from visionft.errors import ConfigError
+from visionft.pretraining.mae import MAE
 from visionft.progressive import cost, share_at, shrunk
 from visionft.recipe import Optim, Recipe
 from visionft.train import fit
@@ -55,7 +57,8 @@ def test_a_run_sees_every_size_for_a_third_of_its_steps(make_objective, make_dat
     assert sides(make_objective, make_data, grow=0.5) == [16, 16, 24, 24, 32, 32]
 
 
-def test_what_takes_one_size_only_is_told_before_training(make_objective, make_data):
-    objective = make_objective("mae", "test_vit")
+def test_what_takes_one_size_only_is_told_before_training():
+    objective = MAE(Backbone("test_vit", size=64))
+    data = [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8), "draw": torch.tensor(i)} for i in range(8)]
     with pytest.raises(ConfigError, match=r"MAE on test_vit takes images of one size.*leave grow=1"):
-        fit(objective, make_data(objective), Recipe(steps=3, batch=4, precision="fp32", grow=0.5))
+        fit(objective, data, Recipe(steps=3, batch=4, precision="fp32", grow=0.5))

@@ -142,7 +142,8 @@ def _strict() -> Iterator[None]:
 def _refusal(table: Table, reasons: dict[str, str], bad: str) -> str:
     shown = "".join(f"\n  {name} {reason}" for name, reason in list(reasons.items())[:SHOWN])
     more = f"\n  and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
-    way = "none is left" if len(reasons) == len(table) else "bad=skip would leave them out" if bad == "error" else ""
+    way = "bad=skip would leave them out" if bad == "error" else ""
+    way = "none is left; name other files" if len(reasons) == len(table) else way
     return f"{len(reasons)} of {len(table)} images of {table.source or 'the table'} cannot be used; {way}:{shown}{more}"
 
 

@@ -33,10 +33,13 @@ class Views(Dataset[Item]):
         sides: Mapping[str, int],
         *,
         labels: np.ndarray | None = None,
+        columns: Mapping[str, Tensor] | None = None,
         channels: int = 3,
         seed: int = 0,
     ) -> None:
-        self.pixels, self.views, self.labels, self.seed = pixels, views, labels, seed
+        self.pixels, self.views, self.seed = pixels, views, seed
+        self.columns = {} if labels is None else {"label": torch.tensor(labels, dtype=torch.int64)}
+        self.columns |= columns or {}
         self.random = Stream()
         self.policies = {
             key: policy(view.policy, sides[key], channels=channels, scale=view.scale) for key, view in views.items()
@@ -54,20 +57,14 @@ class Views(Dataset[Item]):
         for key, view in self.views.items():
             made = [self.policies[key](image=image)["image"] for _ in range(view.count or 1)]
             item[key] = made[0] if view.count is None else np.stack(made)
-        if self.labels is not None:
-            item["label"] = int(self.labels[index])
-        return item
+        return item | {key: column[index] for key, column in self.columns.items()}
 
     def collate(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Stack items: uint8 `B C H W` or `B V C H W`, laid out channels-last, plus int64 `label` and `draw`."""
-        batch = {}
-        for key in items[0]:
-            values = [item[key] for item in items]
-            if key in self.views:
-                batch[key] = torch.from_numpy(np.stack(values)).movedim(-1, -3)
-            else:
-                batch[key] = torch.tensor(values, dtype=torch.int64)
-        return batch
+        """Stack items: uint8 `B C H W` or `B V C H W`, laid out channels-last, int64 `draw`, and the columns' rows."""
+        batch = {"draw": torch.tensor([item["draw"] for item in items], dtype=torch.int64)}
+        for key in self.views:
+            batch[key] = torch.from_numpy(np.stack([item[key] for item in items])).movedim(-1, -3)
+        return batch | {key: torch.stack([item[key] for item in items]) for key in self.columns}
 
 
 class Stream:

@@ -97,7 +97,7 @@ def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int) -> t
         return f"too few to judge: {now}", False
     if len(history) == 1:
         return f"start: {now}", False
-    fall, before = _fall(history, full), _fall(history[:-1], full)
+    fall, before = fallen(history, full), fallen(history[:-1], full)
     if fall and before:
         return f"collapsed to {fall}: {now}, {then}; {ADVICE}, or DCL", True
     if fall:
@@ -109,8 +109,10 @@ def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int) -> t
     return f"healthy: {now}, {then}", False
 
 
-def _fall(history: Sequence[Mapping[str, float]], full: int) -> str:
-    """What the embeddings have fallen to, if they have."""
+def fallen(history: Sequence[Mapping[str, float]], full: int) -> str:
+    """What the embeddings have fallen to, if they have; `full` is the highest rank that is possible."""
+    if not history:
+        return ""
     ranks = [max(1.0, measured["effective_rank"]) for measured in history]
     off_line = [1 - measured["top_share"] for measured in history]
     if ranks[-1] < max(LOW, 0.01 * full) and ranks[-1] - 1 < 0.1 * (max(ranks) - 1):

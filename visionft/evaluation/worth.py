@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,66 @@ from visionft.backbone import Backbone
 from visionft.data.records import Table
 from visionft.features import features
 
+from .bootstrap import bootstrap
 from .knn import knn
 from .probe import Probe, fit_probe, fold_of
+
+PERCENT = "\N{NO-BREAK SPACE}%"
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Of the labelled images, each held out once: which ones were told right, and the probe's log-loss."""
+
+    knn: np.ndarray  # M bool
+    probe: np.ndarray  # M bool
+    log_loss: float
+
+    def metrics(self, *, bounds: bool = False) -> dict[str, float]:
+        """Accuracies and the log-loss; with `bounds`, 95 % bootstrap intervals over the images as `_low`, `_high`."""
+        found: dict[str, float] = {}
+        for name, hits in (("knn", self.knn), ("probe", self.probe)):
+            found[f"{name}_accuracy"] = float(hits.mean())
+            if bounds:
+                found[f"{name}_accuracy_low"], found[f"{name}_accuracy_high"] = _interval(hits)
+        return found | {"probe_log_loss": self.log_loss}
+
+    def gain(self, base: Worth) -> tuple[float, float, float]:
+        """How much more often the probe is right than that of `base`, image by image, and the 95 % interval."""
+        difference = self.probe.astype(np.float64) - base.probe
+        return float(difference.mean()), *_interval(difference)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything, as plain JSON values; `Worth.of` reads them."""
+        return {name: "".join(map(str, hits.astype(int))) for name, hits in (("knn", self.knn), ("probe", self.probe))
+                } | {"log_loss": self.log_loss}  # fmt: skip
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Worth:
+        """Read what `facts` wrote."""
+        knn_hits, probe_hits = (np.array([hit == "1" for hit in facts[name]]) for name in ("knn", "probe"))
+        return cls(knn_hits, probe_hits, facts["log_loss"])
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    return bootstrap(lambda counts: counts @ values.astype(np.float64) / len(values), len(values))
+
+
+def verdict(name: str, trained: Worth, bases: Mapping[str, Worth]) -> str:
+    """Say in one sentence whether training was worth it, against the best of what was there without it."""
+    best = max(bases, key=lambda base: float(bases[base].probe.mean()))
+    mean, low, high = trained.gain(bases[best])
+    now, then = 100 * trained.probe.mean(), 100 * bases[best].probe.mean()
+    told = (
+        f"the probe tells {now:.1f}{PERCENT} of the labelled images right with the {name} weights and "
+        f"{then:.1f}{PERCENT} with the {best} ones, {100 * mean:+.1f} points, "
+        f"95{PERCENT} interval {100 * low:+.1f} to {100 * high:+.1f}"
+    )
+    if low > 0:
+        return f"Worth it: {told}."
+    if high < 0:
+        return f"Worse: {told}. The {best} weights are the better start."
+    return f"No difference that can be told: {told}, which holds zero. More labelled images would narrow it."
 
 
 @dataclass(frozen=True)
@@ -36,23 +95,22 @@ class Labelled:
         digests = [record.digest for record in self.table]
         return features(backbone, self.pixels, digests, size=size, store=store, progress=progress)
 
-    def worth(self, backbone: Backbone, size: int, *, store: bool = False) -> dict[str, float]:
-        """Cross-validated kNN and probe accuracy, and the probe's log-loss."""
+    def worth(self, backbone: Backbone, size: int, *, store: bool = False) -> Worth:
+        """Cross-validated kNN and probe."""
         return cross_validated(self.features(backbone, size, store=store), self.labels, len(self.table.classes))
 
 
-def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> dict[str, float]:
-    """Held-out accuracy of kNN and probe over stratified folds; the probe's L2 is chosen once, on all folds."""
+def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> Worth:
+    """Held-out answers of kNN and probe over stratified folds; the probe's L2 is chosen once, on all folds."""
     chosen = fit_probe(z, labels, classes=classes, folds=folds)
-    fold, hits = fold_of(labels, folds, 0), {"knn": 0, "probe": 0}
+    fold, answers = fold_of(labels, folds, 0), {"knn": labels.clone(), "probe": labels.clone()}
     for f in range(folds):
         out, rest = fold == f, fold != f
         probe = fit_probe(z[rest], labels[rest], classes=classes, l2=chosen.l2)
-        votes = knn(z[rest], labels[rest], z[out], classes=classes)
-        hits["probe"] += int((probe.logits(z[out]).argmax(1) == labels[out]).sum())
-        hits["knn"] += int((votes.argmax(1) == labels[out]).sum())
-    count = int((fold >= 0).sum())
-    return {f"{name}_accuracy": n / count for name, n in hits.items()} | {"probe_log_loss": min(chosen.cv.values())}
+        answers["probe"][out] = probe.logits(z[out]).argmax(1)
+        answers["knn"][out] = knn(z[rest], labels[rest], z[out], classes=classes).argmax(1)
+    right = {name: (said == labels)[fold >= 0].numpy() for name, said in answers.items()}
+    return Worth(right["knn"], right["probe"], min(chosen.cv.values()))
 
 
 def floor(z: Tensor, labels: Tensor, z_test: Tensor, classes: int) -> tuple[Probe, dict[str, Tensor]]:

@@ -23,17 +23,18 @@ def between(start: State, end: State, share: float) -> dict[str, Tensor]:
 
 
 def settle(
-    backbone: Backbone, start: State, score: Callable[[Backbone], float] | None
-) -> tuple[float, dict[float, float]]:
-    """Leave the backbone at the best share of the way from `start`; returns the share and every share's score.
+    backbone: Backbone, start: State, ends: Mapping[int, State], score: Callable[[Backbone], float] | None
+) -> tuple[int, float]:
+    """Leave the backbone at the best share of the way from `start` to one of the ends; returns its step and the share.
 
-    `score` (higher is better) sees training labels only; without it the share is a half.
+    `ends` are weights by step, those that were kept first. `score` (higher is better) sees training labels only;
+    without it the share is a half.
     """
-    end = {k: v.clone() for k, v in backbone.net.state_dict().items()}
-    scores: dict[float, float] = {}
-    for share in SHARES if score else ():
-        backbone.net.load_state_dict(between(start, end, share))
-        scores[share] = score(backbone)  # type: ignore[misc]
-    chosen = max(scores, key=lambda s: scores[s]) if scores else HALF
-    backbone.net.load_state_dict(between(start, end, chosen))
-    return chosen, scores
+    scores: dict[tuple[int, float], float] = {}
+    for step, end in ends.items():
+        for share in SHARES if score else ():
+            backbone.net.load_state_dict(between(start, end, share))
+            scores[step, share] = score(backbone)  # type: ignore[misc]
+    step, share = max(scores, key=lambda place: scores[place]) if scores else (next(iter(ends)), HALF)
+    backbone.net.load_state_dict(between(start, ends[step], share))
+    return step, share

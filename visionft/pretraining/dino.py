@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightly.loss import DINOLoss
-from torch import Tensor, nn
+from torch import Tensor
 
 from visionft.backbone import Backbone
 from visionft.objective import Objective, View, exactly
 
+from .prototypes import Prototypes, sized_to
 from .teacher import Teacher
 
 
@@ -34,6 +33,8 @@ class DINO(Objective):
         "views": View("dino", count=2, scale=(0.4, 1.0)),
         "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
     }
+    good_for = "features to use as they are, for kNN and search; eight looks at an image make its steps slow"
+
     def __init__(
         self,
         backbone: Backbone,
@@ -48,7 +49,7 @@ class DINO(Objective):
         images: int = 8192,
     ) -> None:
         super().__init__()
-        prototypes = prototypes or 2 ** round(math.log2(min(16384, max(256, images / 2))))
+        prototypes = prototypes or sized_to(images)
         self.backbone, self.head = backbone, Prototypes(backbone.dim, prototypes, width)
         self.teacher = Teacher(horizon, backbone=self.backbone, head=self.head)
         self.criterion = DINOLoss(prototypes, student_temp=student_temp, center_momentum=center)
@@ -81,24 +82,3 @@ class DINO(Objective):
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
         self.teacher.follow(self, progress)
-
-
-class Prototypes(nn.Module):
-    """MLP to a unit sphere, then the cosine to K learned directions.
-
-    lightly's DINOProjectionHead with `batch_norm` and `norm_last_layer`, without torch's deprecated weight_norm, whose
-    modules cannot be copied. The last batch norm keeps short runs on few images from falling to a line (measured).
-    """
-
-    def __init__(self, dim: int, k: int, width: int, bottleneck: int = 128) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            *(nn.Linear(dim, width, bias=False), nn.BatchNorm1d(width), nn.GELU()),
-            *(nn.Linear(width, width, bias=False), nn.BatchNorm1d(width), nn.GELU()),
-            *(nn.Linear(width, bottleneck), nn.BatchNorm1d(bottleneck, affine=False)),
-        )
-        self.directions = nn.Parameter(torch.randn(k, bottleneck))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """B D -> B K, each in [-1, 1]."""
-        return F.normalize(self.mlp(x), dim=-1) @ F.normalize(self.directions, dim=-1).T

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,17 @@ from visionft.data.records import Table
 from visionft.data.scan import scan
 from visionft.data.sources import read
 from visionft.data.views import Views
-from visionft.errors import ConfigError
 from visionft.evaluation import representation
-from visionft.evaluation.probe import fit_probe
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console, Sink, clock, console_sink, read_metrics
 from visionft.objective import Objective, View
-from visionft.plan import plan
+from visionft.plan import SAMPLED, plan
 from visionft.recipe import Pretrain
 from visionft.train import Metrics, fit
 
-from . import average
+from . import baselines, border, pictures
+from .choose import remembering
+from .outcome import Outcome, settle
 from .watch import IMAGES, Watch, interval
 
 EPOCHS = 100
@@ -67,53 +68,71 @@ def pretrain(
     recipe = _complete(recipe)
     objective.find(recipe.objective)  # a wrong key must not wait for the images
     ready = prepared or prepare(recipe, console, labelled=False)
-    model, training, held = build(recipe, ready)
+    model, training, held = build(recipe, ready, console)
+    labelled = labelled or _labelled(recipe, console)
     recipe = _watched(recipe, model, held)
     out, began = Path(recipe.out), time.perf_counter()
     runs.begin(out, recipe, runs.fingerprint([r.digest for r in ready.table]))
-    console.say(f"{type(model).__name__} on {len(training)} images, start: {model.backbone.loaded}")
-    if doubt := preprocessing.check(model.backbone, ready.pixels, recipe.size):
+    about = f"{type(model).__name__} on {len(training)} images. Start: {model.backbone.loaded}."
+    gone = checkpoint.last_step(out)
+    console.say(f"{about} Goes on from step {gone}." if gone else about)
+    doubts = preprocessing.check(model.backbone, ready.pixels, recipe.size), border.enlarged(ready, model.backbone)
+    for doubt in filter(None, doubts):
         console.say(doubt)
 
-    labelled = labelled or _labelled(recipe, console)
-    worth = (lambda b: labelled.worth(b, recipe.size)) if labelled else None
+    worth = (lambda b: labelled.worth(b, recipe.size).metrics()) if labelled else None
+    bases = baselines.measure(recipe, model.backbone, labelled, console.say) if labelled and not parallel.rank() else {}
     sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
-    seen = [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row]
-    watch = Watch(held, worth, seen)
+    watch = Watch(held, worth, [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row])
     before = {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
-    start = seen[0] if seen else watch(model.eval())
-    if not seen:
-        sink(0, start)
-    fitted = fit(model, training, recipe, out=out, evaluate=watch, log=sink)
+    fitted = fit(model, training, remembering(recipe, labelled is not None), out=out, evaluate=watch, log=sink)
     console.say(
         f"{fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}. {fitted.stopped or watch.verdict}"
     )
 
-    share, end = None, {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
-    if recipe.average and model.backbone.loaded.loaded:
-        share, _ = average.settle(model.backbone, before, _score(labelled, recipe.size) if labelled else None)
-        chosen = "chosen by the probe" if labelled else "without labels to choose by"
-        console.say(f"weights left {share:.0%} of the way from start to end ({chosen})")
+    sheets: list[pictures.Sheet] = []
+    show = pictures.plain(held.pixels, recipe.size, recipe.channels)
+    look = (lambda m: sheets.extend(pictures.own(m, show))) if not parallel.rank() else (lambda m: None)
+    done = settle(model, fitted, recipe, watch, before, labelled, bases, look)
+    for line in done.lines:
+        console.say(line)
     features, projected = watch.embed(model)
     watch.verdict = representation.verdict(watch.history, projected[0].shape[1], len(held))[0]
-    metrics = representation.describe(*features) | (worth(model.backbone) if worth else {})
+    said = fitted.stopped or watch.verdict
+    metrics = representation.describe(*features)
+    if done.rows:
+        metrics |= next(reversed(done.rows.values())).metrics()
+    start = watch.seen[0] if watch.seen else {}
     if parallel.rank() == 0:
-        chapters.pretraining_report(out, ready.scan, fitted.stopped or watch.verdict, start, metrics)
-        checkpoint.finish(out, model, _info(recipe, model, ready, metrics, watch.verdict, share, fitted, began))
-    return Pretrained(out, model.backbone, metrics, fitted.stopped or watch.verdict, share, start, end)
+        if done.words:
+            console.say(done.words)
+        bank = [*held.pixels, *islice(training.pixels, max(0, pictures.BANK - len(held)))]
+        plain = pictures.plain(bank, recipe.size, recipe.channels)
+        more, places = pictures.learnt(model.backbone, plain, labelled, recipe.size)
+        chapters.pretraining_report(
+            out, ready.scan, said, start, metrics, about="\n\n".join([about, *map(_sentence, done.lines)]),
+            rows=baselines.table(done.rows), words=done.words, sheets=[*sheets, *more], places=places,
+        )  # fmt: skip
+        checkpoint.finish(out, model, _info(recipe, model, ready, metrics, watch.verdict, done, fitted, began))
+    return Pretrained(out, model.backbone, metrics, said, done.share, start, done.end)
 
 
 def rehearse(recipe: Pretrain, *, console: Console | None = None) -> list[str]:
     """Say what a recipe would do and cost; nothing is written."""
     recipe = _complete(recipe)
     objective.find(recipe.objective)
-    ready = prepare(recipe, console or Console(), labelled=False, dry=True)
-    model, training, held = build(recipe, ready)
+    console = console or Console()
+    ready = prepare(recipe, console, labelled=False, dry=True)
+    model, training, held = build(recipe, ready, console, dry=True)
     return plan(model, training, _watched(recipe, model, held))
 
 
-def build(recipe: Pretrain, ready: Prepared) -> tuple[Objective, Views, Views]:
+def build(
+    recipe: Pretrain, ready: Prepared, console: Console | None = None, *, dry: bool = False
+) -> tuple[Objective, Views, Views]:
     """The objective, the images it trains on, and those held out to watch it (at most a tenth)."""
+    console = console or Console(quiet=True)
+    border.enough(ready)
     torch.manual_seed(recipe.seed)
     cls, options = objective.find(recipe.objective)
     backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
@@ -122,18 +141,33 @@ def build(recipe: Pretrain, ready: Prepared) -> tuple[Objective, Views, Views]:
     model = cls(backbone, **options)
     order = np.random.default_rng((recipe.seed, 0x4E1D)).permutation(len(ready.table))
     aside = min(IMAGES, max(2, len(order) // 10))
-    if len(order) - aside < 2:
-        raise ConfigError(f"{ready.table.source} has {len(order)} usable images; pretraining needs at least 4")
+    border.filled(recipe.batch, recipe.accumulate * parallel.world(), len(order) - aside, aside)
+    if model.note:
+        console.say(model.note)
     views = override(dict(model.sees), recipe.views)
-    training = _views(ready, order[aside:], views, backbone, recipe)
+    columns = _columns(model, ready, order[aside:], recipe.size, console, dry)
+    training = _views(ready, order[aside:], views, backbone, recipe, columns)
     pair = {"views": View(next(iter(views.values())).policy, count=2)}
     return model, training, _views(ready, order[:aside], pair, backbone, recipe)
 
 
-def _views(ready: Prepared, indices: np.ndarray, views: dict[str, View], backbone: Backbone, recipe: Pretrain) -> Views:
+def _views(
+    ready: Prepared, indices: np.ndarray, views: dict[str, View], backbone: Backbone, recipe: Pretrain,
+    columns: dict[str, Tensor] | None = None,
+) -> Views:  # fmt: skip
     _, pixels = ready.part(indices)
     sides = {key: backbone.side(recipe.size * view.share) for key, view in views.items()}
-    return Views(pixels, views, sides, channels=recipe.channels, seed=recipe.seed)
+    return Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed)
+
+
+def _columns(
+    model: Objective, ready: Prepared, indices: np.ndarray, size: int, console: Console, dry: bool
+) -> dict[str, Tensor]:
+    """What the objective wants to know of its images; a dry run asks for as few as it will look at, and keeps none."""
+    asked = indices[:SAMPLED] if dry else indices
+    table, pixels = ready.part(asked)
+    made = model.columns(pixels, table, size, store=not dry, progress=console.progress("what the objective asks for"))
+    return {name: rows[torch.arange(len(indices)) % len(asked)] for name, rows in made.items()}
 
 
 def _complete(recipe: Pretrain) -> Pretrain:
@@ -159,25 +193,25 @@ def _labelled(recipe: Pretrain, console: Console) -> Labelled | None:
     table: Table = scan(
         read(recipe.probe, labelled=True), bad="error", channels=recipe.channels, white=recipe.white
     ).table
-    return Labelled(table, decoded(recipe, table, console))
+    labelled = Labelled(table, decoded(recipe, table, console))
+    border.judged(labelled)
+    return labelled
 
 
-def _score(labelled: Labelled, size: int) -> Callable[[Backbone], float]:
-    def score(backbone: Backbone) -> float:
-        z = labelled.features(backbone, size, store=False)
-        return -min(fit_probe(z, labelled.labels, classes=len(labelled.table.classes)).cv.values())
-
-    return score
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
 
 
-def _info(recipe: Pretrain, model: Objective, ready: Prepared, metrics: Metrics, verdict: str, share: float | None,
+def _info(recipe: Pretrain, model: Objective, ready: Prepared, metrics: Metrics, verdict: str, done: Outcome,
           fitted: Any, began: float) -> dict[str, Any]:  # fmt: skip
     return {
         "verb": "pretrain",
         "backbone": model.backbone.spec(),
         "start": str(model.backbone.loaded),
         "objective": config.plain(recipe)["objective"],
-        "share": share,
+        "kept": dataclasses.asdict(done.kept),
+        "share": done.share,
+        "worth": {"rows": baselines.table(done.rows), "words": done.words},
         "metrics": metrics,
         "verdict": verdict,
         "steps": fitted.steps,

@@ -23,6 +23,7 @@ class SimCLR(Objective):
     """
 
     sees = {"views": View("ssl", count=2)}
+    good_for = "a first try with convolutions and batches from 64 on; with loss=dcl, smaller ones"
 
     def __init__(
         self,

@@ -32,6 +32,12 @@ class Watch:
     ) -> None:
         self.held, self.worth, self.verdict = held, worth, ""
         self.history = [{name: row[f"projected_{name}"] for name in JUDGED} for row in history]
+        self.seen = list(history)  # every evaluation, the start first
+
+    @property
+    def fallen(self) -> str:
+        """What the projections have fallen to at the last evaluation, if they have."""
+        return representation.fallen(self.history, len(self.held))
 
     def __call__(self, objective: Objective) -> Metrics:
         """Effective rank, spread, alignment, uniformity; kNN and probe accuracy when there are labels."""
@@ -43,6 +49,7 @@ class Watch:
         metrics |= {f"projected_{name}": value for name, value in self.history[-1].items()}
         if self.worth:
             metrics |= self.worth(objective.backbone)
+        self.seen.append(metrics)
         if collapsed and objective.collapses:
             raise Stop(self.verdict, metrics)
         return metrics

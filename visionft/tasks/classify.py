@@ -21,6 +21,7 @@ class Classify(Objective):
     """
 
     sees = {"image": View("light")}
+    good_for = "labelled images: visionft finetune"
 
     def __init__(self, backbone: Backbone, *, classes: int, smoothing: float = 0.0, dropout: float = 0.0) -> None:
         super().__init__()

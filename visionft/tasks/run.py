@@ -203,7 +203,7 @@ def _info(
         "backbone": model.backbone.spec(),
         "start": str(model.backbone.loaded),
         "metrics": metrics,
-        "fitted": dataclasses.asdict(fitted) if fitted else None,
+        "fitted": fitted.facts() if fitted else None,
         "seconds": time.perf_counter() - began,
         "data": {"source": ready.table.source, **sizes, "bad": ready.scan.bad,
                  "fingerprint": runs.fingerprint([r.digest for r in ready.table])},

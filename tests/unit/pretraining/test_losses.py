@@ -14,8 +14,9 @@ from visionft.backbone import Backbone
 from visionft.errors import ConfigError
 from visionft.objective import noise
 from visionft.pretraining.dino import DINO
-from visionft.pretraining.mae import MAE, patchify
+from visionft.pretraining.mae import MAE
 from visionft.pretraining.simclr import SimCLR
+from visionft.pretraining.tokens import encode, patchify
 
 B = 5
 
@@ -111,7 +112,7 @@ def masked_loss(model: MAE, batch: dict[str, torch.Tensor]) -> float:
             for x in range(0, images.shape[3], model.patch)
         ]
         seen = order[b, :keep]
-        tokens = model.embed(model.encode(torch.stack(patches)[None], seen[None]))[0]
+        tokens = model.bridge(encode(model.backbone.net, torch.stack(patches)[None], seen[None]))[0]
         canvas = [model.mask_token[0, 0]] * count
         for token, place in zip(tokens, seen.tolist(), strict=True):
             canvas[place] = token
@@ -150,7 +151,7 @@ def test_mae_looks_at_what_is_visible_and_is_judged_on_what_is_hidden(make_objec
     for b in range(B):
         hidden = [p for p in range(4) if p not in keep[b].tolist()]
         changed[b, hidden] = 0
-    assert torch.equal(model.encode(changed, keep), model.encode(patches, keep))
+    assert torch.equal(encode(model.backbone.net, changed, keep), encode(model.backbone.net, patches, keep))
 
 
 VITS = {
@@ -179,8 +180,8 @@ def test_with_every_patch_visible_the_encoder_is_timms(kind, batch):
     patches = patchify(backbone.normalise(batch["image"]), 8)
     everything = torch.arange(16).expand(B, -1)
     theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))[:, backbone.net.num_prefix_tokens :]
-    torch.testing.assert_close(model.encode(patches, everything), theirs, rtol=1e-4, atol=1e-5)
-    backwards = model.encode(patches, everything.flip(1)).flip(1)
+    torch.testing.assert_close(encode(model.backbone.net, patches, everything), theirs, rtol=1e-4, atol=1e-5)
+    backwards = encode(model.backbone.net, patches, everything.flip(1)).flip(1)
     torch.testing.assert_close(backwards, theirs, rtol=1e-4, atol=1e-5)  # positions go with their patches
 
 
@@ -191,13 +192,13 @@ def test_timms_own_vits_are_encoded_as_timm_does(name, batch):
     model = MAE(backbone).eval()
     patches = patchify(backbone.normalise(batch["image"]), model.patch)
     theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))[:, backbone.net.num_prefix_tokens :]
-    mine = model.encode(patches, torch.arange(patches.shape[1]).expand(B, -1))
+    mine = encode(model.backbone.net, patches, torch.arange(patches.shape[1]).expand(B, -1))
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit_relpos"])
 def test_mae_refuses_what_is_no_plain_vit_and_says_what_takes_it(name):
-    with pytest.raises(ConfigError, match=f"not {name}; simclr and dino"):
+    with pytest.raises(ConfigError, match=f"not {name}; simmim takes"):
         MAE(Backbone(name))
 
 
@@ -283,8 +284,7 @@ def test_dinos_teacher_takes_over_batch_statistics_and_stands_still_at_the_end(m
 def test_dinos_teacher_starts_as_the_student_and_no_gradient_reaches_it(make_objective, batch):
     model = make_objective("dino")
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(model.backbone.parameters(), model.teacher.backbone.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(model.backbone.parameters(), model.teacher.backbone.parameters(), strict=True)
     )
     model(batch)["loss"].backward()
     assert all(p.grad is None for p in model.teacher.parameters())

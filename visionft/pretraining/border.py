@@ -1,0 +1,62 @@
+"""What pretraining refuses before it begins, with a way out, and what it warns of."""
+
+from __future__ import annotations
+
+import torch
+
+from visionft.backbone import Backbone
+from visionft.data.prepare import Prepared
+from visionft.errors import ConfigError
+from visionft.evaluation.worth import Labelled
+
+FEWEST = 4  # two to train on, two to watch
+
+
+def enough(ready: Prepared) -> None:
+    """Raise ConfigError unless there are images that can be told apart."""
+    different, source = len({record.digest for record in ready.table}), ready.table.source
+    if different == 1 and len(ready.table) > 1:
+        raise ConfigError(
+            f"all {len(ready.table)} images of {source} are copies of one; pretraining learns from what differs "
+            "between images, so name a folder of different ones"
+        )
+    if different < FEWEST:
+        raise ConfigError(
+            f"{source} has {different} usable image{'s that differ' if different > 1 else ''}; pretraining needs at "
+            f"least {FEWEST}, and hundreds to be of use: add photos, or cut large ones into tiles"
+        )
+
+
+def filled(batch: int, parts: int, training: int, held: int) -> None:
+    """Raise ConfigError where a batch would hold an image twice: a contrast with itself teaches the wrong thing."""
+    if batch > training:
+        most = 2 ** (training.bit_length() - 1)
+        fits = most if most % parts == 0 else training // parts * parts
+        way = f"set batch={fits} or less" if fits else "add images"
+        raise ConfigError(
+            f"batch={batch} is more than the {training} images to train on ({held} more are held out to watch): {way}"
+        )
+
+
+def judged(labelled: Labelled) -> None:
+    """Raise ConfigError unless every fold has something to hold out and something to learn from."""
+    counts = torch.bincount(labelled.labels)
+    if int((counts > 1).sum()) < 2:
+        raise ConfigError(
+            f"probe={labelled.table.source} has fewer than two classes with two images each, so that nothing can be "
+            "held out: add labelled images, or leave probe= away"
+        )
+
+
+def enlarged(ready: Prepared, backbone: Backbone) -> str:
+    """A warning where images are smaller than a patch.
+
+    No error: some thumbnails among many photos must not stop a run, and enlarging is what users of small images want.
+    """
+    patch, low = backbone.side(0), min(ready.scan.sizes["min"])
+    if low >= patch:
+        return ""
+    large = min(ready.scan.sizes["median"]) >= patch
+    which = f"some images are only {low} pixels wide or high" if large else f"most images are only {low} pixels"
+    way = "take them out if they are thumbnails" if large else "take a backbone with smaller patches, or a smaller size"
+    return f"WARNING: {which}, less than the {patch} of a patch; they are enlarged, which adds no detail: {way}"
