@@ -1,4 +1,4 @@
-"""What makes a CPU train fast: slow kernels of torch replaced by faster sums of others, memory kept from step to step."""
+"""What makes a CPU train fast: slow kernels replaced by faster sums of others, memory kept from step to step."""
 
 from __future__ import annotations
 
