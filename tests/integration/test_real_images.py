@@ -18,6 +18,11 @@ measured on 128 others. One point fills 1. The floors are some 60 % of the least
     lejepa, convolutions  4 to 11         38, 41, 42         22
     lejepa, transformer   12 to 13        14, 15, 12         7.0
     mae                   12 to 13        5.6, 8.4, 9.4      3.5
+    simmim, convolutions  4 to 11         7.7, 7.5, 9.3      4.5
+    simmim, transformer   12 to 13        3.5, 3.0, 3.5      1.8
+    ijepa                 12 to 13        3.3, 3.4, 3.7      2.0
+    dinov2, convolutions  4 to 11         41, 43, 47         24
+    dinov2, transformer   12 to 13        16, 17, 15         9.0
     distill               3 to 6          33, 34, 31         19
     distill, queue        3 to 6          42, 44, 42         25
 """
@@ -60,6 +65,11 @@ FLOORS = {  # objective and its options, network, batch, peak rate -> effective 
     "lejepa, convolutions": ("lejepa", "test_resnet", 16, 1e-3, 22.0),
     "lejepa, transformer": ("lejepa", "test_vit", 16, 1e-4, 7.0),
     "mae": ("mae", "test_vit", 32, 3e-4, 3.5),
+    "simmim, convolutions": ("simmim", "test_resnet", 32, 1e-3, 4.5),
+    "simmim, transformer": ("simmim", "test_vit", 32, 3e-4, 1.8),
+    "ijepa": ("ijepa", "test_vit", 32, 3e-4, 2.0),
+    "dinov2, convolutions": ("dinov2", "test_resnet", 16, 1e-3, 24.0),
+    "dinov2, transformer": ("dinov2", "test_vit", 16, 1e-4, 9.0),
     "distill": ("distill", "test_resnet", 32, 1e-3, 19.0),
     "distill, queue": ({"name": "distill", "loss": "queue"}, "test_resnet", 32, 1e-3, 25.0),
 }

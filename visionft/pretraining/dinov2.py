@@ -89,7 +89,9 @@ class DINOv2(Objective):
             losses["ibot"] = self._patches(guesses, places, hidden)
             loss = loss + self.ibot * losses["ibot"]
         if hidden is not None and self.kernel:
-            losses["kernel"] = PatchKernelAlignmentLoss()(guesses.flatten(0, 1), places.flatten(0, 1))
+            with exactly(guesses):
+                pairs = (x.flatten(0, 1).float() for x in (guesses, places))
+                losses["kernel"] = PatchKernelAlignmentLoss()(*pairs)
             loss = loss + self.kernel * losses["kernel"]
         return {"loss": loss, **losses}
 

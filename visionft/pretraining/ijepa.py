@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from visionft.backbone import Backbone
 from visionft.objective import Objective, View, exactly, noise
+from visionft.parallel import total, world
 
 from .teacher import Teacher
 from .tokens import encode, patchify, pick, plain_vit
@@ -21,6 +22,8 @@ from .tokens import encode, patchify, pick, plain_vit
 
 class IJEPA(Objective):
     """Prediction of features instead of pixels, from a single view, on timm's plain ViTs.
+
+    Patches are what is compared, so a class token that pools them says little of a collapse: watch `teacher_spread`.
 
     blocks: squares of patches to predict; fewer in small images, where they would hide more than three quarters
     area: share of the image that each of them covers
@@ -32,6 +35,7 @@ class IJEPA(Objective):
 
     sees = {"image": View("mae")}
     takes = "plain timm ViTs"
+    collapses = False  # a class token, which is watched, narrows while the teacher keeps its spread (measured)
     good_for = "ViTs to fine-tune, where mirrored or recoloured views would be different things"
 
     def __init__(
@@ -65,9 +69,10 @@ class IJEPA(Objective):
         with torch.no_grad():
             net = self.teacher.backbone.net
             known = net.forward_features(images)[:, net.num_prefix_tokens :].float()  # B N D
-            target = pick(F.layer_norm(known, known.shape[-1:]), blocks.flatten(1)).view_as(guess)
+            known = F.layer_norm(known, known.shape[-1:])
+            target = pick(known, blocks.flatten(1)).view_as(guess)
         with exactly(guess):
-            return {"loss": F.smooth_l1_loss(guess.float(), target)}
+            return {"loss": F.smooth_l1_loss(guess.float(), target), "teacher_spread": spread(known)}
 
     def predict(self, context: Tensor, seen: Tensor, blocks: Tensor, side: int) -> Tensor:
         """B K D, B K, B M T -> B M T D: every block by itself, from the same visible patches."""
@@ -82,6 +87,13 @@ class IJEPA(Objective):
     def after_step(self, progress: float) -> None:
         """Move the teacher."""
         self.teacher.follow(self, progress)
+
+
+@torch.no_grad()
+def spread(features: Tensor) -> Tensor:
+    """B N D -> how far images differ at a place, over all processes; a collapse ends at 0."""
+    mean = total(features.mean(0)) / world()
+    return (total((features - mean).square().mean(0)) / world()).sqrt().mean()
 
 
 def split(draw: Tensor, side: int, blocks: int, area: float) -> tuple[Tensor, Tensor]:

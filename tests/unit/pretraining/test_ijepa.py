@@ -9,7 +9,7 @@ from timm.layers import build_sincos2d_pos_embed
 
 from visionft.backbone import Backbone
 from visionft.errors import ConfigError
-from visionft.pretraining.ijepa import IJEPA, split
+from visionft.pretraining.ijepa import IJEPA, split, spread
 from visionft.pretraining.tokens import encode, patchify
 from visionft.testing import check_objective
 
@@ -120,13 +120,19 @@ def test_what_is_no_plain_vit_is_refused_with_what_takes_it(name):
 
 
 @torch.no_grad()
-def test_a_teacher_that_says_one_thing_everywhere_is_predicted_for_free(batch, model):
-    """Why this objective is watched for a collapse."""
+def test_a_teacher_that_says_one_thing_everywhere_is_predicted_for_free_and_its_spread_is_nothing(batch, model):
+    assert model(batch)["teacher_spread"] > 0.01
     model.teacher.backbone.net.norm.weight.zero_()
     model.leave.weight.zero_()
     model.leave.bias.copy_(F.layer_norm(model.teacher.backbone.net.norm.bias, (64,)))
     assert float(model(batch)["loss"]) == pytest.approx(0, abs=1e-6)
-    assert model.collapses
+    assert float(model(batch)["teacher_spread"]) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_spread_is_the_deviation_of_images_from_their_mean_at_each_place():
+    z = torch.randn(7, 4, 5, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([z[:, n, d].std(unbiased=False) for n in range(4) for d in range(5)]).mean()
+    torch.testing.assert_close(spread(z), expected)
 
 
 @torch.no_grad()
