@@ -78,7 +78,10 @@ class Backbone(nn.Module):
 
     def side(self, pixels: float) -> int:
         """The nearest image side that this model can take (a multiple of the patch, of 8 for convolutions)."""
-        patch = getattr(getattr(self.net, "patch_embed", None), "patch_size", None)
+        embed = getattr(self.net, "patch_embed", None)
+        patch, stem = getattr(embed, "patch_size", None), getattr(embed, "proj", None)
+        if isinstance(stem, nn.Conv2d) and stem.stride != stem.kernel_size:
+            patch = None  # windows that overlap fit any side
         step = 8 if patch is None else int(patch[0] if isinstance(patch, (tuple, list)) else patch)
         return max(step, round(pixels / step) * step)
 

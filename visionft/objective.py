@@ -77,12 +77,6 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
-    def embed(self, *views: Tensor) -> Tensor:
-        """B V C H W each -> B V P in float32: one pass through the backbone per size, one through the head for all."""
-        features = torch.cat([self.backbone(v.flatten(0, 1)).unflatten(0, v.shape[:2]) for v in views], 1)  # B V D
-        z: Tensor = self.project(features.flatten(0, 1)).float().unflatten(0, features.shape[:2])
-        return z
-
     def project(self, features: Tensor) -> Tensor:
         """What the loss compares, B D -> B P: a collapse shows there first. Without a head, the features."""
         return features

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -86,11 +85,6 @@ def versions() -> dict[str, str]:
     """What this run was made with."""
     names = ("torch", "torchvision", "timm", "lightly", "albumentations", "opencv-python", "numpy")
     return {"visionft": __version__, "python": platform.python_version(), **{n: version(n) for n in names}}
-
-
-def fingerprint(digests: Sequence[str]) -> str:
-    """One hash of a set of images, whatever their order."""
-    return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=16).hexdigest()
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> list[str]:

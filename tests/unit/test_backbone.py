@@ -166,6 +166,7 @@ def test_a_model_that_timm_lacks_is_named_with_the_nearest(images):
 def test_sides_are_what_the_model_can_take():
     assert [Backbone("test_vit", size=64).side(p) for p in (1, 30, 64, 72.5)] == [16, 32, 64, 80]
     assert [Backbone("test_resnet").side(p) for p in (1, 30, 57.6)] == [8, 32, 56]
+    assert Backbone("pvt_v2_b0").side(64) == 64  # patches of 7 that overlap
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "test_vit4", "test_mambaout"])

@@ -10,6 +10,7 @@ import pytest
 
 from visionft import checkpoint, config, runs
 from visionft.checkpoint import Checkpoint
+from visionft.data.records import fingerprint
 from visionft.errors import CheckpointError, ConfigError
 from visionft.log import read_metrics
 from visionft.recipe import Finetune, Optim, Pretrain
@@ -115,6 +116,6 @@ def test_versions_name_what_a_run_was_made_with():
 
 
 def test_a_fingerprint_is_of_the_set_of_images():
-    assert runs.fingerprint(["a", "b", "c"]) == runs.fingerprint(["c", "a", "b"])
-    assert runs.fingerprint(["a", "b"]) != runs.fingerprint(["a", "c"])
-    assert runs.fingerprint(["a"]) != runs.fingerprint(["a", "a"])
+    assert fingerprint(["a", "b", "c"]) == fingerprint(["c", "a", "b"])
+    assert fingerprint(["a", "b"]) != fingerprint(["a", "c"])
+    assert fingerprint(["a"]) != fingerprint(["a", "a"])

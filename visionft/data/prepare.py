@@ -49,6 +49,10 @@ class Prepared:
         places = [int(i) for i in indices]
         return self.table.take(places), Chosen(self.pixels, places)
 
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of the data."""
+        return {"source": self.table.source, "bad": self.scan.bad, "fingerprint": self.table.fingerprint}
+
 
 def prepare(images: Images, console: Console, *, labelled: bool, dry: bool = False) -> Prepared:
     """Read, scan and decode `images.data`, saying what was found. A dry run keeps nothing on disk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -100,6 +101,11 @@ class Table:
         return [record.group for record in self.records if record.group is not None]
 
     @property
+    def fingerprint(self) -> str:
+        """One hash of the contents of all images, whatever their order."""
+        return fingerprint([record.digest for record in self])
+
+    @property
     def labelled(self) -> bool:
         """True when there are records and every one has a label."""
         return bool(self.records) and all(record.label is not None for record in self.records)
@@ -108,3 +114,8 @@ class Table:
     def grouped(self) -> bool:
         """True when there are records and every one has a group."""
         return bool(self.records) and all(record.group is not None for record in self.records)
+
+
+def fingerprint(digests: Sequence[str]) -> str:
+    """One hash of a set of images, whatever their order."""
+    return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=16).hexdigest()

@@ -10,11 +10,13 @@ from lightly.models.modules.heads import BarlowTwinsProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
 from visionft.parallel import gather
 
+from .joint import JointEmbedding
 
-class BarlowTwins(Objective):
+
+class BarlowTwins(JointEmbedding):
     """Redundancy reduction instead of negatives, on any backbone.
 
     redundancy: weight of the correlations between different features
@@ -38,10 +40,6 @@ class BarlowTwins(Objective):
             same = error.trace()
             other = error.sum() - same
         return {"loss": same + self.redundancy * other, "invariance": same, "redundancy": other}
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B width."""
-        return self.head(features)  # type: ignore[no-any-return]
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from visionft import backbone as backbones
-from visionft import runs
 from visionft.atomic import write_text
 from visionft.backbone import Backbone
+from visionft.data.records import fingerprint
 from visionft.errors import WeightsError
 from visionft.evaluation.worth import Labelled, Worth
 from visionft.recipe import Pretrain
@@ -78,4 +78,4 @@ def _imagenet(recipe: Pretrain, start: Backbone) -> Backbone | None:
 
 
 def _key(labelled: Labelled) -> str:
-    return runs.fingerprint([f"{record.digest} {record.label}" for record in labelled.table])
+    return fingerprint([f"{record.digest} {record.label}" for record in labelled.table])

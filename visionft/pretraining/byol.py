@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
 from torch import Tensor, nn
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
 
+from .joint import Taught, of_views
 from .teacher import Teacher
 
 
-class BYOL(Objective):
+class BYOL(Taught):
     """Prediction of a slow average's projections on any backbone; batches may be small.
 
     horizon: share of the run that the teacher averages over
@@ -38,18 +37,8 @@ class BYOL(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Squared distance on the sphere between each view's prediction and the other view's target, both ways."""
         views = batch["views"]  # B 2 C H W
-        guess = self.predictor(self.embed(views).flatten(0, 1)).float().unflatten(0, views.shape[:2])  # B 2 D
-        teacher: Any = self.teacher.train(self.training)  # its batch norms see the batch, too
-        with torch.no_grad():
-            target = teacher.head(teacher.backbone(views.flatten(0, 1))).float().unflatten(0, views.shape[:2])
+        guess = of_views(self.predictor, self.embed(views))  # B 2 D
+        target = self.taught(views)  # B 2 D
         with exactly(guess):
             distance = 2 - 2 * F.cosine_similarity(guess, target.flip(1), dim=-1)  # B 2
             return {"loss": distance.sum(1).mean()}
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B out, before the prediction."""
-        return self.head(features)  # type: ignore[no-any-return]
-
-    def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        self.teacher.follow(self, progress)

@@ -11,13 +11,14 @@ from lightly.models.modules.heads import DenseCLProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
 from visionft.parallel import gather, rank
 
+from .joint import Taught
 from .teacher import Teacher
 
 
-class DenseCL(Objective):
+class DenseCL(Taught):
     """Contrast of images, and of places in their feature maps, on any backbone.
 
     The paper's queue of 65,536 past images is for ImageNet: on a small data set it would hold every image several
@@ -65,14 +66,6 @@ class DenseCL(Objective):
             parts = contrast(places, partners, candidates.mean(2), self.temperature)
             loss = (1 - self.dense) * whole + self.dense * parts
         return {"loss": loss, "global": whole, "dense": parts}
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B out, of the whole image."""
-        return self.head(features)  # type: ignore[no-any-return]
-
-    def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        self.teacher.follow(self, progress)
 
 
 def look(network: Any, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:

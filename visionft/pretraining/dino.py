@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from lightly.loss import DINOLoss
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import exactly
 
-from .prototypes import Prototypes, sized_to
+from .joint import MULTICROP, Taught, through
+from .prototypes import Prototypes, Settled, agreement, entropy, sized_to
 from .teacher import Teacher
 
 
-class DINO(Objective):
+class DINO(Taught):
     """Self-distillation with multi-crop on any backbone; every schedule is a share of the run.
 
     prototypes: outputs the two networks agree on; null sizes them to the data (half the images)
@@ -29,10 +28,7 @@ class DINO(Objective):
     images: size of the data set; the runner fills it in
     """
 
-    sees = {
-        "views": View("dino", count=2, scale=(0.4, 1.0)),
-        "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
-    }
+    sees = MULTICROP
     good_for = "features to use as they are, for kNN and search; eight looks at an image make its steps slow"
 
     def __init__(
@@ -49,36 +45,27 @@ class DINO(Objective):
         images: int = 8192,
     ) -> None:
         super().__init__()
-        prototypes = prototypes or sized_to(images)
+        prototypes = prototypes or sized_to(images / 2)
         self.backbone, self.head = backbone, Prototypes(backbone.dim, prototypes, width)
         self.teacher = Teacher(horizon, backbone=self.backbone, head=self.head)
-        self.criterion = DINOLoss(prototypes, student_temp=student_temp, center_momentum=center)
-        self.teacher_temp, self.warmup = teacher_temp, warmup
+        self.settle = Settled("centre", prototypes, center)
+        self.student_temp, self.teacher_temp, self.warmup = student_temp, teacher_temp, warmup
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Match every view of the student with the teacher's two large ones, never a view with itself."""
-        views, crops = batch["views"], batch.get("crops")  # B 2 C H W, B L C h w
-        self.teacher.train(self.training)  # its batch norms see the batch, too: frozen statistics let it fall behind
-        with torch.no_grad():
-            taught = self._project(self.teacher, views)  # 2 of B K
-        student = [z for v in (views, crops) if v is not None for z in self._project(self, v)]
-        with exactly(views):
-            loss = self.criterion(taught, student, teacher_temp=self._temperature())
-            target = ((torch.stack(taught) - self.criterion.center) / self.teacher_temp).softmax(-1)
-        return {"loss": loss, "teacher_entropy": torch.special.entr(target).sum(-1).mean()}
-
-    def _project(self, network: Any, views: Tensor) -> list[Tensor]:
-        z: Tensor = network.head(network.backbone(views.flatten(0, 1))).float()  # B*V K
-        return list(z.unflatten(0, views.shape[:2]).unbind(1))
-
-    def _temperature(self) -> float:
-        warm = min(1.0, float(self.teacher.done) / self.warmup) if self.warmup else 1.0
-        return 0.04 + (self.teacher_temp - 0.04) * warm
+        views = [batch[key] for key in ("views", "crops") if key in batch]  # B 2 C H W, B L C h w
+        target = self.settle(self.taught(views[0]), self.teacher.rising(0.04, self.teacher_temp, self.warmup))  # B 2 K
+        student = torch.cat([through(self.backbone, self.head, v) for v in views], 1)  # B V K; a norm for each size
+        with exactly(student):
+            said = (student / self.student_temp).log_softmax(-1)
+            loss = agreement(said, target)
+        return {"loss": loss, "teacher_entropy": entropy(target), "student_entropy": entropy(said.detach().exp())}
 
     def project(self, features: Tensor) -> Tensor:
         """B D -> B 128, before the prototypes."""
         return self.head.mlp(features)  # type: ignore[no-any-return]
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        self.teacher.follow(self, progress)
+        """Move the teacher and the centre."""
+        super().after_step(progress)
+        self.settle.move()

@@ -11,15 +11,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import exactly
 from visionft.parallel import gather
 
-from .prototypes import Prototypes, Settled, sized_to
+from .joint import MULTICROP, Taught
+from .prototypes import Prototypes, Settled, agreement, entropy, sized_to
 from .teacher import Teacher
 from .tokens import encode_hidden, hide
 
 
-class DINOv2(Objective):
+class DINOv2(Taught):
     """Self-distillation of images and patches on plain timm ViTs, of images alone (pooled features) on any other model.
 
     prototypes: outputs that student and teacher agree on; null sizes them to the data (half the images)
@@ -36,10 +37,7 @@ class DINOv2(Objective):
     images: size of the data set; the runner fills it in
     """
 
-    sees = {
-        "views": View("dino", count=2, scale=(0.4, 1.0)),
-        "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
-    }
+    sees = MULTICROP
     good_for = "features to use as they are: of images and, from plain ViTs, of patches"
 
     def __init__(
@@ -60,7 +58,7 @@ class DINOv2(Objective):
         images: int = 8192,
     ) -> None:
         super().__init__()
-        k, dim = prototypes or sized_to(images), backbone.net.num_features
+        k, dim = prototypes or sized_to(images / 2), backbone.net.num_features
         self.plain = isinstance(backbone.net, VisionTransformer)
         self.backbone, self.head = backbone, Prototypes(backbone.dim, k, width)
         self.patch_head = Prototypes(dim, k, width) if self.plain else nn.Identity()
@@ -81,7 +79,7 @@ class DINOv2(Objective):
         whole, guesses = look(self, views, hidden)
         features = whole if crops is None else torch.cat([whole, look(self, crops)[0]], 1)  # B V D
 
-        losses = {"dino": self._images(features, known)}
+        losses = self._images(features, known)
         with exactly(whole):
             losses["koleo"] = torch.stack([KoLeoLoss()(gather(z)) for z in whole.float().unbind(1)]).mean()
             loss = losses["dino"] + self.koleo * losses["koleo"]
@@ -95,14 +93,13 @@ class DINOv2(Objective):
             loss = loss + self.kernel * losses["kernel"]
         return {"loss": loss, **losses}
 
-    def _images(self, features: Tensor, known: Tensor) -> Tensor:
+    def _images(self, features: Tensor, known: Tensor) -> dict[str, Tensor]:
         """Cross entropy of every view (B V D) to the teacher's two large ones (B 2 D), never of a view to itself."""
         said = self._said(self.head, features.flatten(0, 1)).unflatten(0, features.shape[:2])  # B V K
         target = self._target(self.teacher.head, self.settle, known.flatten(0, 1)).unflatten(0, known.shape[:2])
         with exactly(said):
-            likelihood = torch.einsum("btk,bvk->tv", target, said) / len(known)
-            other = 1 - torch.eye(*likelihood.shape, device=said.device)
-            return -(likelihood * other).sum() / other.sum()
+            told = {"teacher_entropy": entropy(target), "student_entropy": entropy(said.detach().exp())}
+            return {"dino": agreement(said, target), **told}
 
     def _patches(self, guesses: Tensor, places: Tensor, hidden: Tensor) -> Tensor:
         """Cross entropy of hidden patches to what the teacher sees there; every image counts alike."""
@@ -119,16 +116,18 @@ class DINOv2(Objective):
     @torch.no_grad()
     def _target(self, head: nn.Module, settle: nn.Module, features: Tensor) -> Tensor:
         """R D -> R K, the teacher's probabilities."""
-        warm = min(1.0, float(self.teacher.done) / self.warmup) if self.warmup else 1.0
-        return settle(head(features).float(), 0.04 + (self.teacher_temp - 0.04) * warm)  # type: ignore[no-any-return]
+        temperature = self.teacher.rising(0.04, self.teacher_temp, self.warmup)
+        return settle(head(features).float(), temperature)  # type: ignore[no-any-return]
 
     def project(self, features: Tensor) -> Tensor:
         """B D -> B 128, before the prototypes."""
         return self.head.mlp(features)  # type: ignore[no-any-return]
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        self.teacher.follow(self, progress)
+        """Move the teacher and the centres."""
+        super().after_step(progress)
+        self.settle.move()
+        self.settle_patches.move()
 
 
 def look(network: Any, views: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -10,15 +10,17 @@ from lightly.models.modules.heads import LeJEPAProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import exactly
 from visionft.parallel import total, world
+
+from .joint import MULTICROP, JointEmbedding
 
 # The statistic grows with the batch, so its pull fades in small ones: with 16 images projections fell to a line, at the
 # strength of the paper's smallest batch they do not (measured).
 SMALLEST = 128
 
 
-class LeJEPA(Objective):
+class LeJEPA(JointEmbedding):
     """Multi-crop without teacher, prototypes or schedules, on any backbone.
 
     weight: share of the Gaussian regulariser in the loss, for batches of any size; the rest pulls views together
@@ -27,10 +29,7 @@ class LeJEPA(Objective):
     out: features that are compared
     """
 
-    sees = {
-        "views": View("dino", count=2, scale=(0.4, 1.0)),
-        "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
-    }
+    sees = MULTICROP
     good_for = "one weight to choose, no teacher and no schedules; eight looks at an image make its steps slow"
     step: Tensor
 
@@ -58,10 +57,6 @@ class LeJEPA(Objective):
         """D S unit vectors, fresh in every step and the same in every process."""
         fixed = torch.Generator().manual_seed(int(self.step))
         return F.normalize(torch.randn(self.out, self.slices, generator=fixed), dim=0).to(self.step.device)
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B out."""
-        return self.head(features)  # type: ignore[no-any-return]
 
     def after_step(self, progress: float) -> None:
         """Turn to other directions."""

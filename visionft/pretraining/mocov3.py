@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +10,14 @@ from lightly.models.modules.heads import MoCoProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
 from visionft.parallel import gather, rank
 
+from .joint import Taught, of_views
 from .teacher import Teacher
 
 
-class MoCoV3(Objective):
+class MoCoV3(Taught):
     """Contrast with a slow average on any backbone; negatives are the batch of all processes, there is no queue.
 
     temperature: how sharply hard negatives are weighted; the paper has 0.2 for ViTs, 1 for ResNets
@@ -48,21 +48,10 @@ class MoCoV3(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tell each image's key in the other view from the keys of all images of all processes, both ways."""
         views = batch["views"]  # B 2 C H W
-        queries = self.predictor(self.embed(views).flatten(0, 1)).float().unflatten(0, views.shape[:2])  # B 2 D
-        teacher: Any = self.teacher.train(self.training)  # its batch norms see the batch, too
-        with torch.no_grad():
-            keys = teacher.head(teacher.backbone(views.flatten(0, 1))).float().unflatten(0, views.shape[:2]).flip(1)
-            keys = gather(F.normalize(keys, dim=-1))  # N 2 D
+        queries = of_views(self.predictor, self.embed(views))  # B 2 D
+        keys = gather(F.normalize(self.taught(views).flip(1), dim=-1))  # N 2 D
         with exactly(queries):
             logits = torch.einsum("bvd,nvd->bnv", F.normalize(queries, dim=-1), keys) / self.temperature
             own = rank() * len(views) + torch.arange(len(views), device=views.device)
             cost = F.cross_entropy(logits, own[:, None].expand(-1, 2))  # mean over both ways
             return {"loss": 2 * self.temperature * 2 * cost}  # the paper's scale: gradients hardly depend on it
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B out, before the prediction."""
-        return self.head(features)  # type: ignore[no-any-return]
-
-    def after_step(self, progress: float) -> None:
-        """Move the teacher."""
-        self.teacher.follow(self, progress)

@@ -12,7 +12,7 @@ from visionft.evaluation.probe import fit_probe
 from visionft.evaluation.worth import Labelled, Worth, verdict
 from visionft.objective import Objective
 from visionft.recipe import Pretrain
-from visionft.train import Fitted
+from visionft.train import Fitted, Metrics
 
 from . import average
 from .baselines import IMAGENET
@@ -32,6 +32,10 @@ class Outcome:
     lines: list[str] = field(default_factory=list)  # what was chosen and why
     rows: dict[str, Worth] = field(default_factory=dict)
     words: str = ""  # whether it was worth it
+
+    def worth(self) -> Metrics:
+        """What the labels say of the weights as they were left; nothing without labels."""
+        return next(reversed(self.rows.values())).metrics() if self.rows else {}
 
 
 def settle(

@@ -37,26 +37,49 @@ class Settled(nn.Module):
     """A teacher's cosines, settled among the rows of all processes so that no prototype takes them all.
 
     `sinkhorn` deals the rows evenly to the prototypes (arXiv:2006.09882); `centre` subtracts a running mean, of
-    `momentum`, from each prototype (arXiv:2104.14294).
+    `momentum`, from each prototype (arXiv:2104.14294), which moves once per step, however many parts a batch has.
     """
 
     mean: Tensor
+    seen: Tensor
 
     def __init__(self, way: Literal["sinkhorn", "centre"], k: int, momentum: float) -> None:
         super().__init__()
         self.way, self.momentum = way, momentum
         self.register_buffer("mean", torch.zeros(k))
+        self.register_buffer("seen", torch.zeros(k + 1))  # since the last step: the sum of the rows, and their number
 
     @torch.no_grad()
     def forward(self, cosines: Tensor, temperature: float) -> Tensor:
-        """R K -> R K, rows of probabilities."""
+        """... K -> ... K, rows of probabilities."""
+        rows = cosines.flatten(0, -2)
         if self.way == "sinkhorn":
-            return sinkhorn(cosines, temperature)
-        target = ((cosines - self.mean) / temperature).softmax(-1)
+            return sinkhorn(rows, temperature).view_as(cosines)
         if self.training:
-            seen = total(cosines.sum(0)) / total(cosines.new_tensor(len(cosines)))
-            self.mean.lerp_(seen, 1 - self.momentum)
-        return target
+            self.seen += total(F.pad(rows, (0, 1), value=1.0).sum(0))
+        return ((cosines - self.mean) / temperature).softmax(-1)
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """Move the centre towards the mean of the rows seen since it moved last."""
+        rows = self.seen[-1]
+        self.mean.lerp_(self.seen[:-1] / rows.clamp(min=1), (1 - self.momentum) * rows.clamp(max=1))
+        self.seen.zero_()
+
+
+def agreement(said: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of the first T views of each image (B T K) to all V that are not the same view (B V K logarithms).
+
+    -mean over images and pairs t != v of sum_k target[b, t, k] said[b, v, k]
+    """
+    likelihood: Tensor = torch.einsum("btk,bvk->tv", target, said) / len(said)
+    other = 1 - torch.eye(*likelihood.shape, device=said.device)
+    return -(likelihood * other).sum() / other.sum()
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Mean entropy of the rows of ... K probabilities, in nats: the logarithm of K says nothing, 0 is sure."""
+    return torch.special.entr(p).sum(-1).mean()  # type: ignore[no-any-return]
 
 
 def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
@@ -71,6 +94,6 @@ def sinkhorn(cosines: Tensor, temperature: float, rounds: int = 3) -> Tensor:
     return q
 
 
-def sized_to(images: int) -> int:
-    """As many prototypes as a data set can fill: a power of two near half its images."""
-    return 1 << round(math.log2(min(16384, max(256, images / 2))))
+def sized_to(images: float, least: int = 256, most: int = 16384) -> int:
+    """As many prototypes as these images can fill: a power of two near their number, within bounds."""
+    return 1 << round(math.log2(min(most, max(least, images))))

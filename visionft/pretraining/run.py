@@ -10,32 +10,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from visionft import backbone as backbones
-from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs, tuning
+from visionft import chapters, checkpoint, config, parallel, runs
 from visionft.backbone import Backbone
-from visionft.data.prepare import Prepared, decoded, override, prepare
-from visionft.data.records import Table
-from visionft.data.scan import scan
-from visionft.data.sources import read
-from visionft.data.views import Views
+from visionft.data.prepare import Prepared
 from visionft.evaluation import representation
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console, Sink, clock, console_sink, read_metrics
-from visionft.objective import Objective, View
-from visionft.plan import SAMPLED, plan
+from visionft.plan import plan
 from visionft.recipe import Pretrain
-from visionft.train import Metrics, fit
+from visionft.train import Fitted, Metrics, fit
 
-from . import baselines, border, pictures
+from . import baselines, pictures
 from .choose import remembering
 from .outcome import Outcome, settle
-from .watch import IMAGES, Watch, interval
-
-EPOCHS = 100
+from .setup import Setup, setup
+from .watch import Watch
 
 
 @dataclass
@@ -65,160 +56,92 @@ def pretrain(
     """
     parallel.start()
     console = console or Console(quiet=parallel.rank() > 0)
-    recipe = _complete(recipe)
-    objective.find(recipe.objective)  # a wrong key must not wait for the images
-    ready = prepared or prepare(recipe, console, labelled=False)
-    model, training, held = build(recipe, ready, console)
-    labelled = labelled or _labelled(recipe, console)
-    recipe = _watched(recipe, model, held)
-    out, began = Path(recipe.out), time.perf_counter()
-    runs.begin(out, recipe, runs.fingerprint([r.digest for r in ready.table]))
-    about = f"{type(model).__name__} on {len(training)} images. Start: {model.backbone.loaded}."
-    gone = checkpoint.last_step(out)
-    console.say(f"{about} Goes on from step {gone}." if gone else about)
-    doubts = preprocessing.check(model.backbone, ready.pixels, recipe.size), border.enlarged(ready, model.backbone)
-    for doubt in filter(None, doubts):
-        console.say(doubt)
-
-    worth = (lambda b: labelled.worth(b, recipe.size).metrics()) if labelled else None
-    bases = baselines.measure(recipe, model.backbone, labelled, console.say) if labelled and not parallel.rank() else {}
-    sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
-    watch = Watch(held, worth, [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row])
+    run = setup(recipe, console, prepared=prepared, labelled=labelled)
+    recipe, model, labelled, began = run.recipe, run.model, run.labelled, time.perf_counter()
+    watch, bases, out = _begin(run, console), _bases(run, console), Path(recipe.out)
     before = {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
-    fitted = fit(model, training, remembering(recipe, labelled is not None), out=out, evaluate=watch, log=sink)
-    console.say(
-        f"{fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}. {fitted.stopped or watch.verdict}"
-    )
+
+    sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
+    fitted = fit(model, run.training, remembering(recipe, labelled is not None), out=out, evaluate=watch, log=sink)
+    took = f"{fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}"
+    console.say(f"{took}. {fitted.stopped or watch.verdict}")
 
     sheets: list[pictures.Sheet] = []
-    show = pictures.plain(held.pixels, recipe.size, recipe.channels)
-    look = (lambda m: sheets.extend(pictures.own(m, show))) if not parallel.rank() else (lambda m: None)
-    done = settle(model, fitted, recipe, watch, before, labelled, bases, look)
-    for line in done.lines:
+    done = settle(model, fitted, recipe, watch, before, labelled, bases, lambda m: sheets.extend(_own(m, run)))
+    for line in [*done.lines, *filter(None, [done.words])]:
         console.say(line)
     features, projected = watch.embed(model)
-    watch.verdict = representation.verdict(watch.history, projected[0].shape[1], len(held))[0]
-    said = fitted.stopped or watch.verdict
-    metrics = representation.describe(*features)
-    if done.rows:
-        metrics |= next(reversed(done.rows.values())).metrics()
-    start = watch.seen[0] if watch.seen else {}
+    watch.verdict = representation.verdict(watch.history, projected[0].shape[1], len(run.held))[0]
+    metrics = representation.describe(*features) | done.worth()
+    said, start = fitted.stopped or watch.verdict, watch.seen[0] if watch.seen else {}
+    made = Pretrained(out, model.backbone, metrics, said, done.share, start, done.end)
     if parallel.rank() == 0:
-        if done.words:
-            console.say(done.words)
-        bank = [*held.pixels, *islice(training.pixels, max(0, pictures.BANK - len(held)))]
-        plain = pictures.plain(bank, recipe.size, recipe.channels)
-        more, places = pictures.learnt(model.backbone, plain, labelled, recipe.size)
-        chapters.pretraining_report(
-            out, ready.scan, said, start, metrics, about="\n\n".join([about, *map(_sentence, done.lines)]),
-            rows=baselines.table(done.rows), words=done.words, sheets=[*sheets, *more], places=places,
-        )  # fmt: skip
-        checkpoint.finish(out, model, _info(recipe, model, ready, metrics, watch.verdict, done, fitted, began))
-    return Pretrained(out, model.backbone, metrics, said, done.share, start, done.end)
+        _report(run, made, done, sheets)
+        checkpoint.finish(out, model, _info(run, made, done, fitted, watch.verdict, began))
+    return made
 
 
 def rehearse(recipe: Pretrain, *, console: Console | None = None) -> list[str]:
     """Say what a recipe would do and cost; nothing is written."""
-    recipe = _complete(recipe)
-    objective.find(recipe.objective)
-    console = console or Console()
-    ready = prepare(recipe, console, labelled=False, dry=True)
-    model, training, held = build(recipe, ready, console, dry=True)
-    return plan(model, training, _watched(recipe, model, held))
+    run = setup(recipe, console or Console(), dry=True)
+    return plan(run.model, run.training, run.recipe)
 
 
-def build(
-    recipe: Pretrain, ready: Prepared, console: Console | None = None, *, dry: bool = False
-) -> tuple[Objective, Views, Views]:
-    """The objective, the images it trains on, and those held out to watch it (at most a tenth)."""
-    console = console or Console(quiet=True)
-    border.enough(ready)
-    torch.manual_seed(recipe.seed)
-    cls, options = objective.find(recipe.objective)
-    backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
-    if "images" in config.options(cls):
-        options = {"images": len(ready.table), **options}
-    model = cls(backbone, **options)
-    order = np.random.default_rng((recipe.seed, 0x4E1D)).permutation(len(ready.table))
-    aside = min(IMAGES, max(2, len(order) // 10))
-    border.filled(recipe.batch, recipe.accumulate * parallel.world(), len(order) - aside, aside)
-    if model.note:
-        console.say(model.note)
-    views = override(dict(model.sees), recipe.views)
-    columns = _columns(model, ready, order[aside:], recipe.size, console, dry)
-    training = _views(ready, order[aside:], views, backbone, recipe, columns)
-    pair = {"views": View(next(iter(views.values())).policy, count=2)}
-    return model, training, _views(ready, order[:aside], pair, backbone, recipe)
+def _begin(run: Setup, console: Console) -> Watch:
+    """Open the run folder, say what this is, and watch it from where it stands."""
+    out, labelled, size = Path(run.recipe.out), run.labelled, run.recipe.size
+    runs.begin(out, run.recipe, run.ready.table.fingerprint)
+    gone = checkpoint.last_step(out)
+    console.say(f"{run.about} Goes on from step {gone}." if gone else run.about)
+    for doubt in run.doubts():
+        console.say(doubt)
+    worth = (lambda backbone: labelled.worth(backbone, size).metrics()) if labelled else None
+    return Watch(run.held, worth, [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row])
 
 
-def _views(
-    ready: Prepared, indices: np.ndarray, views: dict[str, View], backbone: Backbone, recipe: Pretrain,
-    columns: dict[str, Tensor] | None = None,
-) -> Views:  # fmt: skip
-    _, pixels = ready.part(indices)
-    sides = {key: backbone.side(recipe.size * view.share) for key, view in views.items()}
-    return Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed)
+def _bases(run: Setup, console: Console) -> dict[str, Any]:
+    if run.labelled is None or parallel.rank():
+        return {}
+    return baselines.measure(run.recipe, run.model.backbone, run.labelled, console.say)
 
 
-def _columns(
-    model: Objective, ready: Prepared, indices: np.ndarray, size: int, console: Console, dry: bool
-) -> dict[str, Tensor]:
-    """What the objective wants to know of its images; a dry run asks for as few as it will look at, and keeps none."""
-    asked = indices[:SAMPLED] if dry else indices
-    table, pixels = ready.part(asked)
-    made = model.columns(pixels, table, size, store=not dry, progress=console.progress("what the objective asks for"))
-    return {name: rows[torch.arange(len(indices)) % len(asked)] for name, rows in made.items()}
+def _own(model: Any, run: Setup) -> list[pictures.Sheet]:
+    if parallel.rank():
+        return []
+    return pictures.own(model, pictures.plain(run.held.pixels, run.recipe.size, run.recipe.channels))
 
 
-def _complete(recipe: Pretrain) -> Pretrain:
-    tuning.check(recipe.tune)
-    if recipe.steps or recipe.epochs or recipe.minutes:
-        return recipe
-    return dataclasses.replace(recipe, epochs=EPOCHS)
-
-
-def _watched(recipe: Pretrain, model: Objective, held: Views) -> Pretrain:
-    every = recipe.eval_every or interval(recipe.batch, _pixels(model), len(held))
-    return dataclasses.replace(recipe, eval_every=every)
-
-
-def _pixels(model: Objective) -> float:
-    """Full-size images that one sample amounts to."""
-    return sum((view.count or 1) * view.share**2 for view in model.sees.values())
-
-
-def _labelled(recipe: Pretrain, console: Console) -> Labelled | None:
-    if recipe.probe is None:
-        return None
-    table: Table = scan(
-        read(recipe.probe, labelled=True), bad="error", channels=recipe.channels, white=recipe.white
-    ).table
-    labelled = Labelled(table, decoded(recipe, table, console))
-    border.judged(labelled)
-    return labelled
+def _report(run: Setup, made: Pretrained, done: Outcome, sheets: list[pictures.Sheet]) -> None:
+    recipe, held = run.recipe, run.held.pixels
+    bank = [*held, *islice(run.training.pixels, max(0, pictures.BANK - len(held)))]
+    plain = pictures.plain(bank, recipe.size, recipe.channels)
+    more, places = pictures.learnt(made.backbone, plain, run.labelled, recipe.size)
+    chapters.pretraining_report(
+        made.out, run.ready.scan, made.verdict, made.start, made.metrics,
+        about="\n\n".join([run.about, *map(_sentence, done.lines)]),
+        rows=baselines.table(done.rows), words=done.words, sheets=[*sheets, *more], places=places,
+    )  # fmt: skip
 
 
 def _sentence(words: str) -> str:
     return f"{words[:1].upper()}{words[1:]}."
 
 
-def _info(recipe: Pretrain, model: Objective, ready: Prepared, metrics: Metrics, verdict: str, done: Outcome,
-          fitted: Any, began: float) -> dict[str, Any]:  # fmt: skip
+def _info(run: Setup, made: Pretrained, done: Outcome, fitted: Fitted, verdict: str, began: float) -> dict[str, Any]:
     return {
         "verb": "pretrain",
-        "backbone": model.backbone.spec(),
-        "start": str(model.backbone.loaded),
-        "objective": config.plain(recipe)["objective"],
+        "backbone": made.backbone.spec(),
+        "start": str(made.backbone.loaded),
+        "objective": config.plain(run.recipe)["objective"],
         "kept": dataclasses.asdict(done.kept),
         "share": done.share,
         "worth": {"rows": baselines.table(done.rows), "words": done.words},
-        "metrics": metrics,
+        "metrics": made.metrics,
         "verdict": verdict,
         "steps": fitted.steps,
         "stopped": fitted.stopped,
         "precision": fitted.precision,
         "seconds": time.perf_counter() - began,
-        "data": {"source": ready.table.source, "images": len(ready.table), "bad": ready.scan.bad,
-                 "fingerprint": runs.fingerprint([r.digest for r in ready.table])},
+        "data": run.ready.facts() | {"images": len(run.ready.table)},
         "versions": runs.versions(),
-    }  # fmt: skip
+    }

@@ -10,10 +10,12 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
+
+from .joint import JointEmbedding
 
 
-class SimCLR(Objective):
+class SimCLR(JointEmbedding):
     """Contrastive learning on any backbone.
 
     temperature: how sharply hard negatives are weighted
@@ -45,7 +47,3 @@ class SimCLR(Objective):
         z = self.embed(batch["views"])  # B 2 D
         with exactly(z):
             return {"loss": self.criterion(*z.unbind(1))}
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B out."""
-        return self.head(features)  # type: ignore[no-any-return]

@@ -9,10 +9,12 @@ from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectio
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
+
+from .joint import JointEmbedding, of_views
 
 
-class SimSiam(Objective):
+class SimSiam(JointEmbedding):
     """Prediction without negatives, teacher or queue on any backbone; batches may be small.
 
     width: features of the projection head, hidden and last
@@ -30,10 +32,6 @@ class SimSiam(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Negative cosine between each view's prediction and the other view's projection, taken as given."""
         z = self.embed(batch["views"])  # B 2 D
-        guess = self.predictor(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
+        guess = of_views(self.predictor, z)
         with exactly(z):
             return {"loss": -F.cosine_similarity(guess, z.detach().flip(1), dim=-1).mean()}
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B width, before the prediction."""
-        return self.head(features)  # type: ignore[no-any-return]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from lightly.loss.swav_loss import sinkhorn
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
-from visionft.parallel import gather, rank
+from visionft.objective import exactly
+from visionft.parallel import gather, rank, world
 
-from .prototypes import Prototypes
+from .joint import MULTICROP, JointEmbedding
+from .prototypes import Prototypes, agreement, entropy, sinkhorn, sized_to
 
 
-class SwAV(Objective):
+class SwAV(JointEmbedding):
     """Online clustering with multi-crop on any backbone; every schedule is a share of the run.
 
     prototypes: clusters among which each batch is dealt evenly; null sizes them to the data (an eighth of the images)
@@ -32,10 +31,7 @@ class SwAV(Objective):
     images: size of the data set; the runner fills it in
     """
 
-    sees = {
-        "views": View("dino", count=2, scale=(0.4, 1.0)),
-        "crops": View("dino", count=6, share=0.45, scale=(0.08, 0.4)),
-    }
+    sees = MULTICROP
     good_for = "images that fall into groups; eight looks at an image make its steps slow"
     done: Tensor
     queue: Tensor
@@ -56,7 +52,7 @@ class SwAV(Objective):
         images: int = 8192,
     ) -> None:
         super().__init__()
-        prototypes = prototypes or 2 ** round(math.log2(min(4096, max(64, images / 8))))
+        prototypes = prototypes or sized_to(images / 8, 64, 4096)
         self.backbone, self.head = backbone, Prototypes(backbone.dim, prototypes, width, out)
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.frozen, self.wait = frozen, wait
@@ -71,10 +67,8 @@ class SwAV(Objective):
             prototypes = self._directions()
             codes = self._codes(z[:, : views[0].shape[1]], prototypes)  # B 2 K
             log_p = (z @ prototypes.T / self.temperature).log_softmax(-1)  # B V K
-            likelihood = torch.einsum("btk,bvk->tv", codes, log_p) / len(z)
-            other = 1 - torch.eye(*likelihood.shape, device=z.device)  # never a view from itself
-            loss = -(likelihood * other).sum() / other.sum()
-        return {"loss": loss, "code_entropy": torch.special.entr(codes).sum(-1).mean()}
+            entropies = {"code_entropy": entropy(codes), "student_entropy": entropy(log_p.detach().exp())}
+            return {"loss": agreement(log_p, codes), **entropies}
 
     def _directions(self) -> Tensor:
         moving = F.normalize(self.head.directions, dim=-1)  # K D
@@ -84,14 +78,13 @@ class SwAV(Objective):
     @torch.no_grad()
     def _codes(self, z: Tensor, prototypes: Tensor) -> Tensor:
         """B 2 D -> B 2 K: the images of all processes, and the queue, dealt evenly to the prototypes, view by view."""
-        whole = gather(z)
         full = len(self.queue) > 0 and bool(self.queue[-1].any())
-        dealt = torch.cat([whole, self.queue]) if full and self.done >= self.wait else whole
-        scores = (dealt @ prototypes.T).double()  # exp(1 / epsilon) overflows in float32 from 0.011 down
-        codes = [sinkhorn(x, self.iterations, self.epsilon).float() for x in scores.unbind(1)]
-        if self.training:
-            self.queue.copy_(torch.cat([whole, self.queue])[: len(self.queue)])
-        return torch.stack(codes, 1)[rank() * len(z) :][: len(z)]
+        past = self.queue[rank() :: world()] if full and self.done >= self.wait else self.queue[:0]  # each has a part
+        scores = (torch.cat([z, past]) @ prototypes.T).double()  # exp(1 / epsilon) overflows in float32 from 0.011 down
+        codes = [sinkhorn(x, self.epsilon, self.iterations).float() for x in scores.unbind(1)]
+        if self.training and len(self.queue):
+            self.queue.copy_(torch.cat([gather(z), self.queue])[: len(self.queue)])
+        return torch.stack(codes, 1)[: len(z)]
 
     def project(self, features: Tensor) -> Tensor:
         """B D -> B out, before the sphere."""

@@ -35,3 +35,7 @@ class Teacher(nn.Module):
             for kept, seen in zip(slow.buffers(), fast.buffers(), strict=True):
                 kept.copy_(seen)
         self.done.fill_(progress)
+
+    def rising(self, start: float, end: float, warmup: float) -> float:
+        """A number that rises from `start` to `end` over a share `warmup` of the run, and stays there."""
+        return start + (end - start) * (min(1.0, float(self.done) / warmup) if warmup else 1.0)

@@ -9,11 +9,13 @@ from lightly.models.modules.heads import VICRegProjectionHead
 from torch import Tensor
 
 from visionft.backbone import Backbone
-from visionft.objective import Objective, View, exactly
+from visionft.objective import View, exactly
 from visionft.parallel import gather
 
+from .joint import JointEmbedding
 
-class VICReg(Objective):
+
+class VICReg(JointEmbedding):
     """Variance, invariance and covariance instead of negatives, on any backbone.
 
     invariance: weight of the squared distance between two views
@@ -48,7 +50,3 @@ class VICReg(Objective):
             apart = covariance_loss(x) + covariance_loss(y)
             loss = self.invariance * near + self.variance * wide + self.covariance * apart
         return {"loss": loss, "invariance": near, "variance": wide, "covariance": apart}
-
-    def project(self, features: Tensor) -> Tensor:
-        """B D -> B width."""
-        return self.head(features)  # type: ignore[no-any-return]

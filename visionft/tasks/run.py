@@ -70,7 +70,7 @@ def finetune(
     parts = _split(recipe, ready)
     model, training = build(recipe, ready, parts)
     out, began = Path(recipe.out), time.perf_counter()
-    runs.begin(out, recipe, runs.fingerprint([r.digest for r in ready.table]))
+    runs.begin(out, recipe, ready.table.fingerprint)
     console.say(f"{len(parts.train.table)} images to train, {len(parts.val.table)} to choose by, "
                 f"{len(parts.test.table)} to test. Start: {model.backbone.loaded}")  # fmt: skip
 
@@ -205,7 +205,6 @@ def _info(
         "metrics": metrics,
         "fitted": fitted.facts() if fitted else None,
         "seconds": time.perf_counter() - began,
-        "data": {"source": ready.table.source, **sizes, "bad": ready.scan.bad,
-                 "fingerprint": runs.fingerprint([r.digest for r in ready.table])},
+        "data": ready.facts() | sizes,
         "versions": runs.versions(),
     }  # fmt: skip

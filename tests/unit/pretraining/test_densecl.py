@@ -13,13 +13,7 @@ from visionft.backbone import Backbone
 from visionft.pretraining import densecl
 from visionft.pretraining.densecl import DenseCL, contrast, look, nearest
 
-B = 4
-
-
-@pytest.fixture
-def batch() -> dict[str, torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
-    return {"views": torch.randint(0, 256, (B, 2, 3, 32, 32), dtype=torch.uint8, generator=g)}
+B = 5
 
 
 @pytest.fixture

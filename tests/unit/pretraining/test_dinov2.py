@@ -74,7 +74,23 @@ def test_the_centre_is_a_running_mean_that_is_subtracted():
     settle.mean.copy_(torch.tensor([0.1, -0.2, 0.3, 0.0]))
     before = settle.mean.clone()
     torch.testing.assert_close(settle(cosines, 0.5), ((cosines - before) / 0.5).softmax(1))
+    settle.move()
     torch.testing.assert_close(settle.mean, 0.7 * before + 0.3 * cosines.mean(0))
+    torch.testing.assert_close(settle.seen, torch.zeros(5))
+
+
+def test_the_centre_moves_once_per_step_in_how_ever_many_parts_a_batch_comes():
+    whole, parts, cosines = Settled("centre", 4, 0.7), Settled("centre", 4, 0.7), torch.randn(6, 4)
+    whole(cosines, 0.5)
+    said = torch.cat([parts(part, 0.5) for part in cosines.split((1, 3, 2))])
+    torch.testing.assert_close(said, (cosines / 0.5).softmax(1))  # the centre stands still within a step
+    for settle in (whole, parts):
+        settle.move()
+    torch.testing.assert_close(parts.mean, whole.mean)
+    before = parts.mean.clone()
+    parts.eval()(cosines, 0.5)
+    parts.move()
+    assert torch.equal(parts.mean, before)  # evaluating moves nothing
 
 
 def probabilities(model: DINOv2, head: torch.nn.Module, features: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -21,21 +21,6 @@ from visionft.pretraining.tokens import encode, patchify
 B = 5
 
 
-@pytest.fixture
-def batch() -> dict[str, torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
-
-    def images(*shape: int) -> torch.Tensor:
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=g)
-
-    return {
-        "views": images(B, 2, 3, 32, 32),
-        "crops": images(B, 3, 3, 16, 16),
-        "image": images(B, 3, 32, 32),
-        "draw": torch.arange(100, 100 + B),
-    }
-
-
 def embeddings(model: SimCLR, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """B 2 D on the sphere, computed view by view where the network has no batch statistics."""
     z = model.project(model.backbone(batch["views"].flatten(0, 1)))
@@ -213,8 +198,8 @@ def test_dino_is_its_cross_entropy_written_out(make_objective, batch):
     model = make_objective("dino", student_temp=0.2, teacher_temp=0.07, warmup=0.0).eval()
     for p in model.teacher.parameters():
         p.add_(0.01 * torch.randn_like(p))  # a teacher that differs
-    model.criterion.center.normal_(std=0.1)
-    center = model.criterion.center.flatten().clone()
+    model.settle.mean.normal_(std=0.1)
+    center = model.settle.mean.clone()
     student, taught = student_and_teacher(model, batch)
     terms = []
     for t, teacher in enumerate(taught):
@@ -232,14 +217,15 @@ def test_dino_is_its_cross_entropy_written_out(make_objective, batch):
 @torch.no_grad()
 def test_dinos_centre_is_a_running_mean_of_what_the_teacher_says(make_objective, batch):
     model = make_objective("dino", center=0.7).train()  # the teacher's batch norms, too, see the batch
-    center = model.criterion.center.clone()
+    center = model.settle.mean.clone()
     model.teacher.train()
     with torch.no_grad():
         features = model.teacher.backbone(batch["views"].flatten(0, 1))  # both views in one batch
         taught = model.teacher.head(features)
     model(batch)
+    model.after_step(0.1)
     expected = 0.7 * center + 0.3 * taught.mean(0)
-    torch.testing.assert_close(model.criterion.center, expected.view_as(center), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.settle.mean, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_dinos_teacher_is_the_closed_form_average(make_objective):
@@ -297,12 +283,14 @@ def test_prototypes_are_sized_to_the_data(images, expected):
     assert DINO(Backbone("test_vit", size=32), prototypes=300).head.directions.shape[0] == 300
 
 
-def test_dinos_target_warms_up_over_its_share_of_the_run(make_objective):
-    model = make_objective("dino", teacher_temp=0.07, warmup=0.5)
+@pytest.mark.parametrize("name", ["dino", "dinov2"])
+def test_the_target_warms_up_over_its_share_of_the_run(make_objective, batch, name):
+    model = make_objective(name, "test_resnet", teacher_temp=0.07, warmup=0.5)
     said = []
+    model.settle.forward = lambda cosines, temperature: said.append(temperature) or cosines.softmax(-1)
     for progress in (0.0, 0.25, 0.5, 1.0):
         model.teacher.done.fill_(progress)
-        said.append(model._temperature())
+        model(batch)
     assert said == pytest.approx([0.04, 0.055, 0.07, 0.07])
 
 

@@ -13,12 +13,6 @@ B = 5
 
 
 @pytest.fixture
-def batch() -> dict[str, torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
-    return {"views": torch.randint(0, 256, (B, 2, 3, 32, 32), dtype=torch.uint8, generator=g)}
-
-
-@pytest.fixture
 def model(make_objective) -> Any:
     return make_objective("simsiam").eval()
 
