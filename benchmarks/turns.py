@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -53,10 +53,16 @@ class Contestant:
 
 def serve(step: Callable[[], object], facts: Callable[[], Mapping[str, Any]] = dict) -> None:
     """Answer a parent until it hangs up."""
+    for _ in asked(facts):
+        step()
+
+
+def asked(facts: Callable[[], Mapping[str, Any]] = dict) -> Iterator[None]:
+    """Go on once for every step that the parent asks for; coming back for the next one says that it is done."""
     for line in sys.stdin:
         answer: dict[str, Any] = {}
         if line.strip() == "step":
-            step()
+            yield
         else:
             answer = {**facts(), "peak_gb": _peak()}
         print("reply", json.dumps(answer), flush=True)

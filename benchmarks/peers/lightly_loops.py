@@ -15,7 +15,7 @@ from typing import Any
 import timm
 import torch
 from lightly.data import LightlyDataset
-from lightly.loss import DINOLoss, NTXentLoss
+from lightly.loss import DINOLoss, IBOTPatchLoss, KoLeoLoss, NTXentLoss
 from lightly.models import utils
 from lightly.models.modules import DINOProjectionHead, MaskedVisionTransformerTIMM, SimCLRProjectionHead
 from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
@@ -125,6 +125,58 @@ class MAE(nn.Module):
         return nn.functional.mse_loss(predictions, targets)
 
 
+class SimMIM(nn.Module):
+    """Hide three fifths of the patches behind a token, compare the pixels of these."""
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__()
+        self.patch = vit.patch_embed.patch_size[0]
+        self.encoder = MaskedVisionTransformerTIMM(vit)
+        self.predict = nn.Linear(vit.embed_dim, 3 * self.patch**2)
+
+    def forward(self, views: list[Tensor], epoch: int) -> Tensor:
+        images = views[0]
+        length = (len(images), self.encoder.sequence_length)
+        _, hide = utils.random_token_mask(size=length, mask_ratio=0.6, device=images.device)
+        predictions = self.predict(utils.get_at_index(self.encoder.encode(images, idx_mask=hide), hide))
+        targets = utils.get_at_index(utils.patchify(images, self.patch), hide - 1)
+        return nn.functional.l1_loss(predictions, targets)
+
+
+class DINOv2(nn.Module):
+    """DINO on class tokens, iBOT on hidden patches, KoLeo on the student's class tokens."""
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__()
+        width = vit.embed_dim
+        self.student = MaskedVisionTransformerTIMM(vit, antialias=False, pos_embed_initialization="skip")
+        self.teacher = copy.deepcopy(self.student)
+        self.student_heads, self.teacher_heads = (
+            nn.ModuleList([DINOProjectionHead(width, 512, 64, 2048) for _ in range(2)]) for _ in range(2)
+        )
+        utils.deactivate_requires_grad(self.teacher)
+        utils.deactivate_requires_grad(self.teacher_heads)
+        self.dino, self.ibot, self.koleo = DINOLoss(2048), IBOTPatchLoss(2048), KoLeoLoss()
+
+    def forward(self, views: list[Tensor], epoch: int) -> Tensor:
+        momentum = cosine_schedule(min(epoch, EPOCHS), EPOCHS, 0.992, 1)
+        utils.update_momentum(self.student, self.teacher, m=momentum)
+        utils.update_momentum(self.student_heads, self.teacher_heads, m=momentum)
+        large, small = torch.cat(views[:2]), torch.cat(views[2:])
+        size = (len(large), *self.student.vit.patch_embed.grid_size)
+        hidden = utils.random_block_mask(size=size, min_num_masks_per_block=1)  # B h w; four are too many at 64 px
+        mask = nn.functional.pad(hidden.flatten(1), (1, 0))  # the class token is no patch
+        with torch.no_grad():
+            known = self.teacher.encode(large)
+            target = self.teacher_heads[0](known[:, 0]).chunk(2)
+            patches = self.teacher_heads[1](known[mask])
+        seen, crops = self.student.encode(large, mask=mask), self.student.encode(small)[:, 0]
+        told = self.student_heads[0](seen[:, 0]).chunk(2) + self.student_heads[0](crops).chunk(len(views) - 2)
+        loss: Tensor = self.dino(target, told, teacher_temp=0.04)
+        loss = loss + self.ibot(patches, self.student_heads[1](seen[mask]), mask=hidden, teacher_temp=0.04)
+        return loss + 0.1 * torch.stack([self.koleo(token) for token in seen[:, 0].chunk(2)]).sum()
+
+
 def simclr(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
     """SimCLR on any timm model, SGD at 0.06."""
     model = SimCLR(_backbone(model_name, size))
@@ -136,11 +188,10 @@ def dino(model_name: str, size: int, batch: int, files: Path, workers: int = 0) 
     """DINO on any timm model, Adam at 0.001; local views have half the size, in whole patches of 16."""
     model = DINO(_backbone(model_name, size))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-    local = max(16, round(size / 2 / 16) * 16)
     return PeerLoop(
         model,
         optimizer,
-        DINOTransform(global_crop_size=size, local_crop_size=local, n_local_views=6),
+        _multicrop(size),
         batch=batch,
         files=files,
         workers=workers,
@@ -163,6 +214,25 @@ def mae(
     model = MAE(timm.create_model(model_name, img_size=size, num_classes=0), width, depth, heads)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
     return PeerLoop(model, optimizer, MAETransform(input_size=size), batch=batch, files=files, workers=workers)
+
+
+def simmim(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
+    """SimMIM on a timm ViT, AdamW at 1.5e-4."""
+    model = SimMIM(timm.create_model(model_name, img_size=size, num_classes=0))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
+    return PeerLoop(model, optimizer, MAETransform(input_size=size), batch=batch, files=files, workers=workers)
+
+
+def dinov2(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
+    """DINOv2 on a timm ViT, AdamW at 1e-3."""
+    model = DINOv2(_backbone(model_name, size))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    return PeerLoop(model, optimizer, _multicrop(size), batch=batch, files=files, workers=workers)
+
+
+def _multicrop(size: int) -> DINOTransform:
+    local = max(16, round(size / 2 / 16) * 16)
+    return DINOTransform(global_crop_size=size, local_crop_size=local, n_local_views=6)
 
 
 def _backbone(name: str, size: int) -> Any:

@@ -15,8 +15,8 @@ import torch
 
 from benchmarks.turns import serve
 
-OPTIONS: dict[str, dict[str, Any]] = {"simclr": {}, "dino": {"prototypes": 2048}, "mae": {}}
-VIEWS: dict[str, dict[str, Any]] = {"simclr": {}, "dino": {"crops": {"share": 0.5}}, "mae": {}}
+OPTIONS: dict[str, dict[str, Any]] = {"dino": {"prototypes": 2048}, "dinov2": {"prototypes": 2048}}
+VIEWS: dict[str, dict[str, Any]] = {"dino": {"crops": {"share": 0.5}}, "dinov2": {"crops": {"share": 0.5}}}
 
 
 class Ours:
@@ -38,8 +38,8 @@ class Ours:
             weights="none",
             size=case["size"],
             batch=case["batch"],
-            objective={"name": name, **OPTIONS[name]},
-            views=VIEWS[name],
+            objective={"name": name, **OPTIONS.get(name, {})},
+            views=VIEWS.get(name, {}),
             cache="ram",
             steps=10**6,
         )

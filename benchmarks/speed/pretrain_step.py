@@ -1,6 +1,9 @@
-"""Images per second of SimCLR, DINO and MAE, from files on disk to the optimizer step: ours against lightly's loops.
+"""Images per second of pretraining, from files on disk to the optimizer step: ours, lightly's loops, LightlyTrain.
 
-python -m benchmarks.speed.pretrain_step [--rounds 9] [--threads 2]
+python -m benchmarks.speed.pretrain_step [--rounds 9] [--threads 2] [--grid] [--lightly-train PYTHON]
+
+PYTHON is that of an environment in which lightly-train and timm are installed; it steps in turn with the others where
+it has the method (`lightlytrain_img_s`). --grid adds methods x networks x sizes, and takes an hour.
 
 Both sides get the same files, model, batch, image size, crops and threads, live in processes of their own and step in
 turn, without workers: workers would load lightly's next batches, and take a core, while ours is being timed. What two
@@ -16,8 +19,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +31,7 @@ import torch
 
 from benchmarks.harness import interleave, medians, write
 from benchmarks.images import PHOTO, elpv_jpegs
+from benchmarks.peers.lightlytrain import METHODS
 from benchmarks.turns import Contestant
 
 CASES: list[dict[str, Any]] = [
@@ -35,23 +41,36 @@ CASES: list[dict[str, Any]] = [
     {"objective": "simclr", "backbone": "resnet18", "size": 128, "batch": 32, "photos": "12 megapixels"},
     {"objective": "simclr", "backbone": "resnet18", "size": 64, "batch": 64, "photos": "12 megapixels"},
 ]
+GRID: list[dict[str, Any]] = [  # MAE and, in lightly, SimMIM and DINOv2 are for ViTs
+    {"objective": objective, "backbone": backbone, "size": size, "batch": 32, "photos": "small"}
+    for backbone in ("resnet18", "vit_tiny_patch16_224", "vit_small_patch16_224")
+    for objective in ("simclr", "dino", "dinov2", "mae", "simmim")
+    for size in (64, 96, 224)
+    if backbone.startswith("vit") or objective in ("simclr", "dino")
+]
 MATRIX, PRODUCTS = 2048, 8  # several in a row: the first after a pause is slow
 PREFETCHED = 4  # batches that two workers have ready before the first step
 IN_A_ROW = 6
 
 
-def measure(case: dict[str, Any], folder: Path, rounds: int, threads: int) -> dict[str, Any]:
-    """One row: both sides and the matrix product, in turn."""
+def measure(case: dict[str, Any], folder: Path, rounds: int, threads: int, python: str | None) -> dict[str, Any]:
+    """One row: all sides and the matrix product, in turn."""
     start = partial(_start, case=case, folder=folder, threads=threads)
-    with start("ours") as ours, start("lightly-0") as lightly:
+    with ExitStack() as stack:
+        ours, lightly = (stack.enter_context(start(side)) for side in ("ours", "lightly-0"))
+        third = python is not None and case["objective"] in METHODS
+        train = stack.enter_context(start("lightlytrain", python=python)) if third else None
         facts = ours.facts()
         left, right = (torch.randn(MATRIX, MATRIX).to(torch.bfloat16 if facts["bf16"] else torch.float32) for _ in "ab")
         out = torch.empty_like(left)  # else each product would fault in its pages anew
         products = partial(_repeat, lambda: torch.mm(left, right, out=out))
         steps: dict[str, Callable[[], object]] = {"ours": ours, "product": products, "lightly": lightly}
-        seconds = medians(interleave(steps, rounds))
+        seconds = medians(interleave(steps | ({"lightlytrain": train} if train else {}), rounds))
         peaks = {"ours_peak_gb": facts["peak_gb"], "lightly_peak_gb": lightly.facts()["peak_gb"]}
         firsts = {"ours_first_step_s": ours.first_step, "lightly_first_step_s": lightly.first_step}
+        if train:
+            peaks["lightlytrain_peak_gb"] = train.facts()["peak_gb"]
+            firsts["lightlytrain_first_step_s"] = train.first_step
     with start("lightly-2") as helped:
         two = statistics.mean(interleave({"step": helped}, IN_A_ROW, warmup=PREFETCHED)["step"])  # waits count, too
     rate = PRODUCTS * 2 * MATRIX**3 / seconds["product"] / 1e9
@@ -61,6 +80,7 @@ def measure(case: dict[str, Any], folder: Path, rounds: int, threads: int) -> di
         "ours_img_s": round(mine, 2),
         "lightly_img_s": round(other, 2),
         "speedup_vs_lightly": round(mine / other, 2),
+        **_against(mine, case["batch"] / seconds["lightlytrain"] if train else None),
         "lightly_0_workers_img_s": round(case["batch"] / seconds["lightly"], 2),
         "lightly_2_workers_img_s": round(case["batch"] / two, 2),
         "matmul_share": round(facts["gigaflops"] / seconds["ours"] / rate, 3),
@@ -73,13 +93,20 @@ def measure(case: dict[str, Any], folder: Path, rounds: int, threads: int) -> di
     }
 
 
+def _against(mine: float, third: float | None) -> dict[str, float]:
+    if third is None:
+        return {}
+    return {"lightlytrain_img_s": round(third, 2), "speedup_vs_lightlytrain": round(mine / third, 2)}
+
+
 def _repeat(product: Callable[[], object]) -> None:
     for _ in range(PRODUCTS):
         product()
 
 
-def _start(side: str, *, case: dict[str, Any], folder: Path, threads: int) -> Contestant:
-    return Contestant("benchmarks.speed.contestant", side, json.dumps(case), str(folder), str(threads))
+def _start(side: str, *, case: dict[str, Any], folder: Path, threads: int, python: str | None = None) -> Contestant:
+    module = "benchmarks.peers.lightlytrain" if python else "benchmarks.speed.contestant"
+    return Contestant(module, side, json.dumps(case), str(folder), str(threads), python=python or sys.executable)
 
 
 def main() -> None:
@@ -87,17 +114,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--lightly-train", metavar="PYTHON")
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
-    rows = []
+    rows, more = [], (" --grid" if words.grid else "") + (" --lightly-train PYTHON" if words.lightly_train else "")
+    command = f"python -m benchmarks.speed.pretrain_step --rounds {words.rounds}{more}"
     with tempfile.TemporaryDirectory() as place:
         folders = {"small": Path(place) / "small", "12 megapixels": Path(place) / "large"}
         elpv_jpegs(folders["small"], 1024)
         elpv_jpegs(folders["12 megapixels"], 96, PHOTO)
-        for case in CASES:
-            rows.append(measure(case, folders[case["photos"]], words.rounds, words.threads))
+        for case in [*CASES, *(GRID if words.grid else [])]:
+            rows.append(measure(case, folders[case["photos"]], words.rounds, words.threads, words.lightly_train))
             print(rows[-1], flush=True)
-            path = write("pretrain_step", rows, f"python -m benchmarks.speed.pretrain_step --rounds {words.rounds}")
+            path = write("pretrain_step", rows, command)
     print(path)  # written after every row: an interruption costs one row, not all
 
 
