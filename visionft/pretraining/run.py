@@ -58,10 +58,11 @@ def pretrain(
     console = console or Console(quiet=parallel.rank() > 0)
     run = setup(recipe, console, prepared=prepared, labelled=labelled)
     recipe, model, labelled, began = run.recipe, run.model, run.labelled, time.perf_counter()
-    watch, bases, out = _begin(run, console), _bases(run, console), Path(recipe.out)
+    _begin(run, console)
+    out, bases = Path(recipe.out), _bases(run, console)
+    sink, watch = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log), _watch(run)
     before = {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
 
-    sink = runs.sinks(out, recipe, console_sink(console, "pretraining"), *log)
     fitted = fit(model, run.training, remembering(recipe, labelled is not None), out=out, evaluate=watch, log=sink)
     took = f"{fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}"
     console.say(f"{took}. {fitted.stopped or watch.verdict}")
@@ -87,16 +88,22 @@ def rehearse(recipe: Pretrain, *, console: Console | None = None) -> list[str]:
     return plan(run.model, run.training, run.recipe)
 
 
-def _begin(run: Setup, console: Console) -> Watch:
-    """Open the run folder, say what this is, and watch it from where it stands."""
-    out, labelled, size = Path(run.recipe.out), run.labelled, run.recipe.size
+def _begin(run: Setup, console: Console) -> None:
+    """Open the run folder and say what this is."""
+    out = Path(run.recipe.out)
     runs.begin(out, run.recipe, run.ready.table.fingerprint)
     gone = checkpoint.last_step(out)
     console.say(f"{run.about} Goes on from step {gone}." if gone else run.about)
     for doubt in run.doubts():
         console.say(doubt)
+
+
+def _watch(run: Setup) -> Watch:
+    """Watch from where the metrics stand, which end at the last checkpoint once the sinks are open."""
+    labelled, size = run.labelled, run.recipe.size
     worth = (lambda backbone: labelled.worth(backbone, size).metrics()) if labelled else None
-    return Watch(run.held, worth, [row for row in read_metrics(out / "metrics.jsonl") if "effective_rank" in row])
+    rows = read_metrics(Path(run.recipe.out) / "metrics.jsonl")
+    return Watch(run.held, worth, [row for row in rows if "effective_rank" in row])
 
 
 def _bases(run: Setup, console: Console) -> dict[str, Any]:
