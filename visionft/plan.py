@@ -28,8 +28,8 @@ def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
     twin = copy.deepcopy(objective)
     tuning.settle(twin)
     count = min(SAMPLED, len(data))
-    batch = data.collate([data[Draw(i)] for i in range(count)])
     device = torch.device("cpu")
+    batch = {key: value.to(device) for key, value in data.collate([data[Draw(i)] for i in range(count)]).items()}
     precision = Precision.choose(
         "auto" if recipe.precision == "auto" else recipe.precision, twin, lambda n: batch, device
     )

@@ -99,6 +99,9 @@ class Pretrain(Images, Recipe):
     objective: Any = key(
         "simclr", "a name from `visionft objectives`, or module:Class; options as objective.NAME=value", options=True
     )
+    batched: Literal["auto", "yes", "no"] = key(
+        "auto", "augment whole batches by matrix products, the same pictures; auto does so on a GPU"
+    )
     views: dict[str, Any] = key({}, "overrides of the objective's views, e.g. views.crops.count=4")
     bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
     probe: Any = key(None, "a small labelled source; kNN and linear probe are reported on it")

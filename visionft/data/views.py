@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from visionft.objective import View
 from visionft.order import Draw
 
+from .batched import Plans, Recorder, possible
 from .policies import policy
 
 Item = dict[str, Any]
@@ -23,7 +24,8 @@ class Views(Dataset[Item]):
     """A data set of batches' worth: for each image the views an objective asks for.
 
     `pixels[i]` is H W C uint8. What is drawn for an image depends on (seed, epoch, index) alone, so workers, resuming
-    and processes change nothing; the epoch arrives with the index, as a `Draw`.
+    and processes change nothing; the epoch arrives with the index, as a `Draw`. With `batched`, policies that allow it
+    only draw here; the pictures are made by the device that a batch is moved to.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Views(Dataset[Item]):
         columns: Mapping[str, Tensor] | None = None,
         channels: int = 3,
         seed: int = 0,
+        batched: bool = False,
     ) -> None:
         self.pixels, self.views, self.seed = pixels, views, seed
         self.columns = {} if labels is None else {"label": torch.tensor(labels, dtype=torch.int64)}
@@ -46,6 +49,7 @@ class Views(Dataset[Item]):
         }
         for compose in self.policies.values():
             compose.set_random_state(self.random.numbers, self.random.choices)
+        self.recorders = {key: Recorder(p) for key, p in self.policies.items() if possible(p)} if batched else {}
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -55,14 +59,24 @@ class Views(Dataset[Item]):
         image = np.ascontiguousarray(self.pixels[index])
         item: Item = {"draw": draw}
         for key, view in self.views.items():
+            if key in self.recorders:
+                item[key] = [self.recorders[key](image) for _ in range(view.count or 1)]
+                continue
             made = [self.policies[key](image=image)["image"] for _ in range(view.count or 1)]
             item[key] = made[0] if view.count is None else np.stack(made)
         return item | {key: column[index] for key, column in self.columns.items()}
 
-    def collate(self, items: Sequence[Item]) -> dict[str, Tensor]:
-        """Stack items: uint8 `B C H W` or `B V C H W`, laid out channels-last, int64 `draw`, and the columns' rows."""
-        batch = {"draw": torch.tensor([item["draw"] for item in items], dtype=torch.int64)}
-        for key in self.views:
+    def collate(self, items: Sequence[Item]) -> dict[str, Any]:
+        """Stack items: uint8 `B C H W` or `B V C H W`, laid out channels-last, int64 `draw`, and the columns' rows.
+
+        Batched views are `Plans`, which become such pictures on the device that they are moved to.
+        """
+        batch: dict[str, Any] = {"draw": torch.tensor([item["draw"] for item in items], dtype=torch.int64)}
+        for key, view in self.views.items():
+            if key in self.recorders:
+                shape = (len(items),) if view.count is None else (len(items), view.count)
+                batch[key] = Plans.of([drawn for item in items for drawn in item[key]], shape)
+                continue
             batch[key] = torch.from_numpy(np.stack([item[key] for item in items])).movedim(-1, -3)
         return batch | {key: torch.stack([item[key] for item in items]) for key in self.columns}
 

@@ -16,6 +16,7 @@ from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.scan import scan
 from visionft.data.sources import read
 from visionft.data.views import Views
+from visionft.errors import ConfigError
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.objective import Objective, View
@@ -91,18 +92,26 @@ def build(
         console.say(model.note)
     views = override(dict(model.sees), recipe.views)
     columns = _columns(model, ready, order[aside:], recipe.size, console, dry)
-    training = _views(ready, order[aside:], views, backbone, recipe, columns)
+    training = _views(ready, order[aside:], views, backbone, recipe, columns, batched=_batched(recipe))
     pair = {"views": View(next(iter(views.values())).policy, count=2)}
     return model, training, _views(ready, order[:aside], pair, backbone, recipe)
 
 
 def _views(
     ready: Prepared, indices: np.ndarray, views: dict[str, View], backbone: Backbone, recipe: Pretrain,
-    columns: dict[str, Tensor] | None = None,
+    columns: dict[str, Tensor] | None = None, batched: bool = False,
 ) -> Views:  # fmt: skip
     _, pixels = ready.part(indices)
     sides = {key: backbone.side(recipe.size * view.share) for key, view in views.items()}
-    return Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed)
+    made = Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed, batched=batched)
+    if recipe.batched == "yes" and batched and (alone := set(views) - set(made.recorders)):
+        raise ConfigError(f"batched=yes cannot draw the views {', '.join(sorted(alone))}: their policy has steps that "
+                          "are no matrix products; batched=auto draws those image by image")  # fmt: skip
+    return made
+
+
+def _batched(recipe: Pretrain) -> bool:
+    return recipe.batched == "yes" or (recipe.batched == "auto" and parallel.start().type == "cuda")
 
 
 def _columns(
