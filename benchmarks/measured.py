@@ -1,0 +1,139 @@
+"""README's section of measured results, made of `results/*.json`.
+
+python -m benchmarks.measured        writes it
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS
+
+README = Path(__file__).parent.parent / "README.md"
+START, END = "## Measured\n", "## A run folder\n"
+Rows = Sequence[Mapping[str, Any]]
+
+
+def elpv(rows: Rows) -> list[str]:
+    """The quickstart over its seeds."""
+    stages = list(dict.fromkeys(row["stage"] for row in rows))
+    minutes = statistics.mean(row["minutes_of_the_whole_run"] for row in rows)
+    keys = ("accuracy", "auroc", "recall_mono", "recall_poly")
+    lines = [
+        [stage, *(_spread([row[key] for row in rows if row["stage"] == stage]) for key in keys)] for stage in stages
+    ]
+    seeds = len({row["seed"] for row in rows})
+    return [
+        f"Solar cells (`python -m benchmarks.quality.elpv`, {seeds} seeds = {seeds} splits, mean ± standard deviation "
+        f"over them; one run takes {minutes:.1f} minutes on two cores; intervals per seed are in "
+        "`benchmarks/results/elpv.json`):",
+        "",
+        *_table(["stage", "accuracy", "AUROC", "recall, mono", "recall, poly"], [
+            *lines, ["published, SVM / VGG19 (Deitsch 2019, their own split)", "0.824 / 0.884", "", "", ""]]),
+    ]  # fmt: skip
+
+
+def pretrain_step(rows: Rows) -> list[str]:
+    """Speed of pretraining beside the peers."""
+    lines = [
+        [
+            f"{row['objective']} {row['backbone']} {row['size']} px", row["photos"], f"{row['ours_img_s']:.1f}",
+            f"{row['lightly_img_s']:.1f}", f"{row['speedup_vs_lightly']:.2f}x",
+            f"{row['speedup_vs_lightlytrain']:.2f}x" if "speedup_vs_lightlytrain" in row else "",
+            f"{row['speedup_10_epochs']:.2f}x", f"{row['matmul_share']:.0%}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    headers = ["", "photos", "ours", "lightly", "over lightly", "over LightlyTrain",
+               "over lightly, with decoding, 10 epochs", "share of the matrix-product rate"]  # fmt: skip
+    return [
+        "Pretraining, images per second from files to the optimizer step, two cores of an AMD EPYC with AVX512-BF16, "
+        "against a plain loop of lightly's parts as its examples write it and LightlyTrain, in turn, each in a process "
+        "of its own (`python -m benchmarks.speed.pretrain_step`). lightly decodes 9 photos of 12 megapixels per "
+        "second, and two cores could not train more than about 61 at 128 px at the rate of plain matrix products:",
+        "",
+        *_table(headers, lines),
+    ]
+
+
+def depthwise(rows: Rows) -> list[str]:
+    """Training steps of depthwise networks."""
+    lines = []
+    for row in (row for row in rows if "network" in row):
+        rate = row["images_per_second"]
+        lines.append([f"{row['network']}, {row['pixels']} px, batch {row['batch']}", rate["torch fp32"],
+                      rate["torch bf16"], rate["ours fp32"], rate["ours bf16"], f"{_best(rate):.2f}x"])  # fmt: skip
+    return [
+        "Training steps of depthwise networks, images per second (`python -m benchmarks.speed.depthwise`); a run takes "
+        "the faster precision, as measured at its start:",
+        "",
+        *_table(["", "torch fp32", "torch bf16", "ours fp32", "ours bf16", "best of ours over best of torch"], lines),
+    ]
+
+
+def _best(rate: Mapping[str, float]) -> float:
+    ours, torchs = (max(value for name, value in rate.items() if name.startswith(side)) for side in ("ours", "torch"))
+    return ours / torchs
+
+
+def memory(rows: Rows) -> list[str]:
+    """What keeping freed memory gains."""
+    lines = [
+        [f"{row['network']}, {row['pixels']} px, batch {row['batch']}, {row['precision']}",
+         row["default"]["images_per_second"], row["kept"]["images_per_second"], f"{row['gain']:.2f}x"]
+        for row in rows
+    ]  # fmt: skip
+    return [
+        "The same steps when the process keeps the memory that it frees, as the command line does "
+        "(`python -m benchmarks.speed.memory`), images per second:",
+        "",
+        *_table(["", "default", "kept", "gain"], lines),
+    ]
+
+
+def probe(rows: Rows) -> list[str]:
+    """A probe on cached features."""
+    case = {row["case"]: row for row in rows}
+    ours, loop, plain = (case[name] for name in ("ours", "frozen loop", "cached fp32"))
+    return [
+        f"A linear probe on {ours['images']} photos at {ours['size']} px: 20 epochs through the frozen backbone take "
+        f"{loop['seconds']:.0f} s, the same 20 epochs on features computed once in fp32 {plain['seconds']:.1f} s "
+        f"({plain['speedup']:.0f}x), ours (bf16 features, L-BFGS, L2 cross-validated) {ours['seconds']:.1f} s "
+        f"({ours['speedup']:.0f}x) (`python -m benchmarks.speed.probe`)."
+    ]
+
+
+SECTIONS = (elpv, pretrain_step, depthwise, memory, probe)
+
+
+def section() -> str:
+    """The text between the headings."""
+    parts = []
+    for make in SECTIONS:
+        file = RESULTS / f"{make.__name__}.json"
+        if file.is_file():
+            parts.append("\n".join(make(json.loads(file.read_text())["rows"])))
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    return [f"| {' | '.join(map(str, row))} |" for row in (headers, ["---"] * len(headers), *rows)]
+
+
+def main() -> None:
+    """Put the section into README.md."""
+    text = README.read_text()
+    before, after = text.index(START) + len(START), text.index(END)
+    README.write_text(text[:before] + section() + text[after:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""README says what was measured, and nothing else."""
+
+from __future__ import annotations
+
+from benchmarks.measured import END, README, START, section
+
+
+def test_the_measured_results_are_those_of_the_files():
+    text = README.read_text()
+    assert text[text.index(START) + len(START) : text.index(END)] == section()
