@@ -59,6 +59,7 @@ class Objective(nn.Module):
     collapses: ClassVar[bool] = True  # a constant output would please the loss: a fallen rank must stop the run
     takes: ClassVar[str] = "any timm model"  # for `visionft objectives`: which backbones, and what it is good for
     good_for: ClassVar[str] = ""
+    remedy: ClassVar[str] = ""  # against a collapse, beside a lower rate
     note: str = ""  # what the user should know of this very objective; said once, before anything is computed
 
     def columns(self, pixels: Sequence[np.ndarray], table: Table, size: int, **how: Any) -> dict[str, Tensor]:

@@ -77,8 +77,10 @@ def describe(z1: Tensor, z2: Tensor) -> dict[str, float]:
     }
 
 
-def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int) -> tuple[str, bool]:
+def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int, remedy: str = "") -> tuple[str, bool]:
     """Say in plain words how the embeddings fare, and whether to stop; `history` is what `describe` said, oldest first.
+
+    `remedy` is what the objective advises beside a lower rate.
 
     Collapse is a fall, not a low number: random weights and few images start low. Two falls count, each only if it is
     measured twice in a row. To a point: the rank above 1, that of a constant, is a tenth of its peak, and the rank is
@@ -99,7 +101,7 @@ def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int) -> t
         return f"start: {now}", False
     fall, before = fallen(history, full), fallen(history[:-1], full)
     if fall and before:
-        return f"collapsed to {fall}: {now}, {then}; {ADVICE}, or DCL", True
+        return f"collapsed to {fall}: {now}, {then}; {' or '.join(filter(None, (ADVICE, remedy)))}", True
     if fall:
         return f"collapsing to {fall}: {now}, {then}; measured once more, it stops the run", False
     if last < first / 2:

@@ -20,6 +20,7 @@ class JointEmbedding(Objective):
     """A backbone and, as `head`, a projection of its features in which views of one image are to agree."""
 
     head: Any
+    remedy = "objective=simclr with objective.loss=dcl"
 
     def project(self, features: Tensor) -> Tensor:
         """B D -> B P."""

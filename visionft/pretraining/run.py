@@ -72,7 +72,7 @@ def pretrain(
     for line in [*done.lines, *filter(None, [done.words])]:
         console.say(line)
     features, projected = watch.embed(model)
-    watch.verdict = representation.verdict(watch.history, projected[0].shape[1], len(run.held))[0]
+    watch.judge(model, projected[0].shape[1])
     metrics = representation.describe(*features) | done.worth()
     said, start = fitted.stopped or watch.verdict, watch.seen[0] if watch.seen else {}
     made = Pretrained(out, model.backbone, metrics, said, done.share, start, done.end)

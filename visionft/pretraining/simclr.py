@@ -24,6 +24,7 @@ class SimCLR(JointEmbedding):
     out: features that are compared
     """
 
+    remedy = "objective.loss=dcl"
     sees = {"views": View("ssl", count=2)}
     good_for = "a first try with convolutions and batches from 64 on; with loss=dcl, smaller ones"
 

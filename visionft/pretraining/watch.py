@@ -45,7 +45,7 @@ class Watch:
         metrics = representation.describe(*features)
         found = representation.describe(*projected)
         self.history.append({name: found[name] for name in JUDGED})
-        self.verdict, collapsed = representation.verdict(self.history, projected[0].shape[1], len(self.held))
+        collapsed = self.judge(objective, projected[0].shape[1])
         metrics |= {f"projected_{name}": value for name, value in self.history[-1].items()}
         if self.worth:
             metrics |= self.worth(objective.backbone)
@@ -53,6 +53,11 @@ class Watch:
         if collapsed and objective.collapses:
             raise Stop(self.verdict, metrics)
         return metrics
+
+    def judge(self, objective: Objective, dim: int) -> bool:
+        """Put what was measured so far, of projections of `dim` features, into words; whether it is a collapse."""
+        self.verdict, collapsed = representation.verdict(self.history, dim, len(self.held), objective.remedy)
+        return collapsed
 
     @torch.no_grad()
     def embed(self, objective: Objective) -> tuple[Pair, Pair]:
