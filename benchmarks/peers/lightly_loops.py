@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 EPOCHS = 10  # of the examples; only schedules see it
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class PeerLoop:
@@ -42,7 +43,7 @@ class PeerLoop:
         before_update: Callable[[int], object] = lambda epoch: None,
     ) -> None:
         self._before_update = before_update
-        self.model, self.optimizer = model.train(), optimizer
+        self.model, self.optimizer, self.device = model.train(), optimizer, next(model.parameters()).device
         self.images_per_step = batch
         self.epoch = 0
         dataset = LightlyDataset(str(files), transform=transform)
@@ -51,7 +52,7 @@ class PeerLoop:
 
     def step(self) -> float:
         """Load, augment and train on one batch; returns its loss."""
-        views = next(self._batches)
+        views = [view.to(self.device) for view in next(self._batches)]
         loss: Tensor = self.model(views, self.epoch)
         torch.autograd.backward(loss)
         self._before_update(self.epoch)
@@ -164,7 +165,7 @@ class DINOv2(nn.Module):
         utils.update_momentum(self.student_heads, self.teacher_heads, m=momentum)
         large, small = torch.cat(views[:2]), torch.cat(views[2:])
         size = (len(large), *self.student.vit.patch_embed.grid_size)
-        hidden = utils.random_block_mask(size=size, min_num_masks_per_block=1)  # B h w; four are too many at 64 px
+        hidden = utils.random_block_mask(size=size, min_num_masks_per_block=1, device=large.device)
         mask = nn.functional.pad(hidden.flatten(1), (1, 0))  # the class token is no patch
         with torch.no_grad():
             known = self.teacher.encode(large)
@@ -179,14 +180,14 @@ class DINOv2(nn.Module):
 
 def simclr(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
     """SimCLR on any timm model, SGD at 0.06."""
-    model = SimCLR(_backbone(model_name, size))
+    model = SimCLR(_backbone(model_name, size)).to(DEVICE)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.06)
     return PeerLoop(model, optimizer, SimCLRTransform(input_size=size), batch=batch, files=files, workers=workers)
 
 
 def dino(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
     """DINO on any timm model, Adam at 0.001; local views have half the size, in whole patches of 16."""
-    model = DINO(_backbone(model_name, size))
+    model = DINO(_backbone(model_name, size)).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     return PeerLoop(
         model,
@@ -211,21 +212,21 @@ def mae(
     heads: int = 3,
 ) -> PeerLoop:
     """MAE on a timm ViT, AdamW at 1.5e-4; the example's decoder (512 x 8) would dwarf a small encoder."""
-    model = MAE(timm.create_model(model_name, img_size=size, num_classes=0), width, depth, heads)
+    model = MAE(timm.create_model(model_name, img_size=size, num_classes=0), width, depth, heads).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
     return PeerLoop(model, optimizer, MAETransform(input_size=size), batch=batch, files=files, workers=workers)
 
 
 def simmim(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
     """SimMIM on a timm ViT, AdamW at 1.5e-4."""
-    model = SimMIM(timm.create_model(model_name, img_size=size, num_classes=0))
+    model = SimMIM(timm.create_model(model_name, img_size=size, num_classes=0)).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4)
     return PeerLoop(model, optimizer, MAETransform(input_size=size), batch=batch, files=files, workers=workers)
 
 
 def dinov2(model_name: str, size: int, batch: int, files: Path, workers: int = 0) -> PeerLoop:
     """DINOv2 on a timm ViT, AdamW at 1e-3."""
-    model = DINOv2(_backbone(model_name, size))
+    model = DINOv2(_backbone(model_name, size)).to(DEVICE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     return PeerLoop(model, optimizer, _multicrop(size), batch=batch, files=files, workers=workers)
 

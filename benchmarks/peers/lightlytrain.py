@@ -30,7 +30,7 @@ def model(name: str) -> str:
 def main() -> None:
     """Begin to train, and take a step whenever the parent asks for one."""
     _, words, folder, threads = sys.argv[1:]
-    os.environ |= {"LIGHTLY_TRAIN_EVENTS_DISABLED": "1", "LIGHTLY_TRAIN_POSTHOG_KEY": "", "CUDA_VISIBLE_DEVICES": ""}
+    os.environ |= {"LIGHTLY_TRAIN_EVENTS_DISABLED": "1", "LIGHTLY_TRAIN_POSTHOG_KEY": ""}
     import torch
     from lightly_train import pretrain
     from pytorch_lightning import Callback, Trainer
@@ -57,7 +57,7 @@ def main() -> None:
             batch_size=case["batch"],
             epochs=1000,
             num_workers=0,
-            accelerator="cpu",
+            accelerator="auto",
             overwrite=True,
             loggers={"tensorboard": None, "jsonl": None},
             trainer_args={"enable_progress_bar": False, "enable_checkpointing": False},

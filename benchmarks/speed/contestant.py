@@ -15,6 +15,8 @@ import torch
 
 from benchmarks.turns import serve
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 OPTIONS: dict[str, dict[str, Any]] = {"dino": {"prototypes": 2048}, "dinov2": {"prototypes": 2048}}
 VIEWS: dict[str, dict[str, Any]] = {"dino": {"crops": {"share": 0.5}}, "dinov2": {"crops": {"share": 0.5}}}
 
@@ -47,7 +49,7 @@ class Ours:
         ready = prepare(recipe, Console(quiet=True), labelled=False)
         self.decoding, self.images = time.perf_counter() - began, len(ready.table)
         self.objective, data, _ = build(recipe, ready)
-        self.run, self.fast = Run(self.objective, data, recipe, torch.device("cpu")), fast_kernels
+        self.run, self.fast = Run(self.objective.to(DEVICE), data, recipe, DEVICE), fast_kernels
         with self.fast():
             self.run.begin(None)
         self.model, self.batches = self.run.wrap(), self.run.batches()
@@ -56,6 +58,7 @@ class Ours:
         """One optimizer step."""
         with self.fast():
             self.run.advance(self.model, self.batches)
+        settle()
 
     def facts(self) -> dict[str, Any]:
         """The step's arithmetic and what came before it."""
@@ -69,7 +72,19 @@ class Ours:
             "precision": str(self.run.precision),
             "decode_once_s": round(self.decoding, 2),
             "images": self.images,
+            **gpu(),
         }
+
+
+def settle() -> None:
+    """Wait until a GPU has done what it was told to."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def gpu() -> dict[str, float]:
+    """The peak of a GPU's memory."""
+    return {"peak_gpu_gb": round(torch.cuda.max_memory_allocated() / 1e9, 2)} if DEVICE.type == "cuda" else {}
 
 
 def main() -> None:
@@ -85,7 +100,12 @@ def main() -> None:
 
     make = getattr(lightly_loops, case["objective"])
     loop = make(case["backbone"], case["size"], case["batch"], Path(folder), workers=int(side.removeprefix("lightly-")))
-    serve(loop.step)
+
+    def step() -> None:
+        loop.step()
+        settle()
+
+    serve(step, gpu)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import torch
 from benchmarks.harness import interleave, medians, write
 from benchmarks.images import PHOTO, elpv_jpegs
 from benchmarks.peers.lightlytrain import METHODS
+from benchmarks.speed.contestant import DEVICE, settle
 from benchmarks.turns import Contestant
 
 CASES: list[dict[str, Any]] = [
@@ -48,7 +49,7 @@ GRID: list[dict[str, Any]] = [  # MAE and, in lightly, SimMIM and DINOv2 are for
     for size in (64, 96, 224)
     if backbone.startswith("vit") or objective in ("simclr", "dino")
 ]
-MATRIX, PRODUCTS = 2048, 8  # several in a row: the first after a pause is slow
+MATRIX, PRODUCTS = 2048 if DEVICE.type == "cpu" else 8192, 8  # several in a row: the first after a pause is slow
 PREFETCHED = 4  # batches that two workers have ready before the first step
 IN_A_ROW = 6
 
@@ -61,15 +62,16 @@ def measure(case: dict[str, Any], folder: Path, rounds: int, threads: int, pytho
         third = python is not None and case["objective"] in METHODS
         train = stack.enter_context(start("lightlytrain", python=python)) if third else None
         facts = ours.facts()
-        left, right = (torch.randn(MATRIX, MATRIX).to(torch.bfloat16 if facts["bf16"] else torch.float32) for _ in "ab")
+        kind = torch.bfloat16 if facts["bf16"] else torch.float32
+        left, right = (torch.randn(MATRIX, MATRIX).to(DEVICE, kind) for _ in "ab")
         out = torch.empty_like(left)  # else each product would fault in its pages anew
         products = partial(_repeat, lambda: torch.mm(left, right, out=out))
         steps: dict[str, Callable[[], object]] = {"ours": ours, "product": products, "lightly": lightly}
         seconds = medians(interleave(steps | ({"lightlytrain": train} if train else {}), rounds))
-        peaks = {"ours_peak_gb": facts["peak_gb"], "lightly_peak_gb": lightly.facts()["peak_gb"]}
+        sides = {"ours": facts, "lightly": lightly.facts(), **({"lightlytrain": train.facts()} if train else {})}
+        peaks = {f"{side}_{key}": said[key] for side, said in sides.items() for key in said if key.startswith("peak")}
         firsts = {"ours_first_step_s": ours.first_step, "lightly_first_step_s": lightly.first_step}
         if train:
-            peaks["lightlytrain_peak_gb"] = train.facts()["peak_gb"]
             firsts["lightlytrain_first_step_s"] = train.first_step
     with start("lightly-2") as helped:
         two = statistics.mean(interleave({"step": helped}, IN_A_ROW, warmup=PREFETCHED)["step"])  # waits count, too
@@ -102,6 +104,7 @@ def _against(mine: float, third: float | None) -> dict[str, float]:
 def _repeat(product: Callable[[], object]) -> None:
     for _ in range(PRODUCTS):
         product()
+    settle()
 
 
 def _start(side: str, *, case: dict[str, Any], folder: Path, threads: int, python: str | None = None) -> Contestant:
@@ -120,6 +123,7 @@ def main() -> None:
     torch.set_num_threads(words.threads)
     rows, more = [], (" --grid" if words.grid else "") + (" --lightly-train PYTHON" if words.lightly_train else "")
     command = f"python -m benchmarks.speed.pretrain_step --rounds {words.rounds}{more}"
+    name = "pretrain_step" if DEVICE.type == "cpu" else "pretrain_step_gpu"
     with tempfile.TemporaryDirectory() as place:
         folders = {"small": Path(place) / "small", "12 megapixels": Path(place) / "large"}
         elpv_jpegs(folders["small"], 1024)
@@ -127,7 +131,7 @@ def main() -> None:
         for case in [*CASES, *(GRID if words.grid else [])]:
             rows.append(measure(case, folders[case["photos"]], words.rounds, words.threads, words.lightly_train))
             print(rows[-1], flush=True)
-            path = write("pretrain_step", rows, command)
+            path = write(name, rows, command)
     print(path)  # written after every row: an interruption costs one row, not all
 
 
