@@ -84,10 +84,9 @@ class DepthwiseConv(torch.autograd.Function):
         image, weight = ctx.saved_tensors
         wants_image, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         by_phases = wants_image and _by_phases(image.dtype, ctx.stride)
-        wide = (
-            image.shape[3] >= weight.shape[3]
-        )  # else a strip lies wholly in the padding, and there is nothing to gain
-        by_strips = wants_weight and wide and _by_strips(image.dtype, weight, ctx.stride)
+        out, kernel, width = (side.shape[3] for side in (grads[0], weight, image))
+        meet = _meet(out, kernel, width, ctx.stride[1], ctx.padding[1])
+        by_strips = wants_weight and meet and _by_strips(image.dtype, weight, ctx.stride)
         channels_last = image.is_contiguous(memory_format=torch.channels_last)
         grad = grads[0].contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         at_hand = (grad, weight, image, ctx.stride, ctx.padding)
@@ -129,6 +128,12 @@ def _torch_gradients(
         grad, image, weight, None, stride, padding, (1, 1), False, (0, 0), weight.shape[0], [*mask, False]
     )
     return image_grad, weight_grad
+
+
+def _meet(out: int, kernel: int, width: int, stride: int, padding: int) -> bool:
+    """Whether every strip sees a pixel; tiny images leave some wholly in the padding, which is nothing to gain from."""
+    narrowest = kernel // -(-kernel // FAST_WIDTH)
+    return padding < (out - 1) * stride + narrowest and kernel - narrowest - padding < width
 
 
 def _by_phases(dtype: torch.dtype, stride: Pair) -> bool:

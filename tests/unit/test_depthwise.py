@@ -59,6 +59,24 @@ def test_the_pieces_add_up_to_the_gradient(geometry, channels, height, width):
     torch.testing.assert_close(weight_gradient(*pieces), weight.grad, rtol=1e-10, atol=1e-10)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    kernel=st.sampled_from([5, 7, 9]),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 4),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+)
+@example(kernel=5, stride=1, padding=2, height=4, width=4)  # the last stage of an EfficientNet at 128 px
+@example(kernel=7, stride=1, padding=3, height=1, width=1)
+def test_maps_smaller_than_the_kernel_get_torchs_gradients(kernel, stride, padding, height, width):
+    padding = max(padding, (kernel - min(height, width) + 1) // 2)
+    conv = nn.Conv2d(2, 2, kernel, stride, padding, groups=2, bias=False).double()
+    images = torch.randn(2, 2, height, width, dtype=torch.float64)
+    for ours, theirs in zip(gradients(conv, images, fast=True), gradients(conv, images, fast=False), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
 def test_a_stride_longer_than_the_filter_leaves_the_skipped_pixels_without_gradient():
     images, weight = torch.randn(1, 2, 7, 7), torch.randn(2, 1, 1, 1)
     grad = torch.ones(1, 2, 3, 3)
