@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS
+from visionft.evaluation.efficiency import NAMES
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "## Measured\n", "## A run folder\n"
@@ -107,7 +108,51 @@ def probe(rows: Rows) -> list[str]:
     ]
 
 
-SECTIONS = (elpv, pretrain_step, depthwise, memory, probe)
+def time_to_knn(rows: Rows) -> list[str]:
+    """How soon our features are as good as lightly's."""
+    lines = [
+        [row["data"], f"{row['backbone']}, {row['size']} px, {row['side']}", f"{row['seconds']:.0f}",
+         *(f"{row[k]:.3f} ({row[f'{k}_low']:.3f} to {row[f'{k}_high']:.3f})" for k in ("knn", "probe"))]
+        for row in rows if "side" in row
+    ]  # fmt: skip
+    ends = [row for row in rows if "speedup" in row]
+    words = "; ".join(
+        f"{row['data']}: {row['speedup']:.1f}x" if row["speedup"] else f"{row['data']}: none sufficed" for row in ends
+    )
+    return [
+        "SimCLR from the same start on the same photos, one process after the other: lightly's loop for ten epochs, "
+        "ours for shares of its time (`python -m benchmarks.quality.time_to_knn`). Time to lightly's kNN accuracy, "
+        f"over the budgets tried: {words}.",
+        "",
+        *_table(["photos", "", "seconds", "kNN", "linear probe"], lines),
+    ]
+
+
+def label_efficiency(rows: Rows) -> list[str]:
+    """Accuracy by labels from four starts."""
+    lines = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        some = [row for row in rows if row["dataset"] == dataset and row["answer"] == "probe"]
+        fractions = sorted({row["fraction"] for row in some})
+        for start in dict.fromkeys(row["start"] for row in some):
+            cells = {row["fraction"]: row for row in some if row["start"] == start}
+            lines.append([dataset, NAMES[start], *(
+                f"{cells[f]['accuracy']:.3f} ({cells[f]['ci_low']:.3f} to {cells[f]['ci_high']:.3f})" for f in fractions
+            )])  # fmt: skip
+    said = [f"{row['dataset']}: {row['verdict']}" for row in {row["dataset"]: row for row in rows}.values()]
+    shares = [f"{fraction:.0%}" for fraction in sorted({row["fraction"] for row in rows})]
+    return [
+        "Does self-supervision pay? Linear probe on frozen tf_efficientnet_lite0 features from four starts, by share "
+        "of the labels, with 95 % intervals over draws of labels and test images (`visionft study`, "
+        "`python -m benchmarks.quality.label_efficiency`).",
+        "",
+        *(f"- {line}" for line in said),
+        "",
+        *_table(["photos", "start", *shares], lines),
+    ]
+
+
+SECTIONS = (elpv, pretrain_step, time_to_knn, label_efficiency, depthwise, memory, probe)
 
 
 def section() -> str:

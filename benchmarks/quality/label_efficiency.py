@@ -21,7 +21,7 @@ from benchmarks.harness import write
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 KINDS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
-SIZES = {"elpv": 128, "textile": 128, "fashion": 32, "clothing": 128, "cifar10": 32}
+SIZES = {"elpv": 128, "textile": 128, "fashion": 64, "clothing": 128, "cifar10": 64}
 LITE = {"backbone": "tf_efficientnet_lite0", "weights": "package:efficientnet-lite0"}
 
 

@@ -37,6 +37,7 @@ NETWORKS = [  # name, pixels, images
     ("tf_efficientnet_lite0", 128, 32),
     ("tf_efficientnet_lite0", 224, 16),
     ("mobilenetv3_small_100", 128, 32),
+    ("convnext_atto", 128, 32),
 ]
 VARIANTS = {  # (bf16, ours)
     "torch fp32": (False, False),
