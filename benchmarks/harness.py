@@ -49,14 +49,28 @@ def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
     return 2 * size**3 / seconds["product"] / 1e9
 
 
-def write(name: str, rows: Sequence[Mapping[str, Any]], command: str) -> Path:
-    """Write `results/NAME.json`: the rows with the command, machine, versions and date that they belong to."""
+def write(name: str, rows: Sequence[Mapping[str, Any]], command: str, by: str | None = None) -> Path:
+    """Write `results/NAME.json`: the rows with the command, machine, versions and date that they belong to.
+
+    With `by`, rows of an earlier run stay, each with its own `command` and `date`, unless these have the same value
+    there.
+    """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    if by:
+        now = {"command": command, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+        rows = [*_others(path, by, {row[by] for row in rows}), *(dict(row) | now for row in rows)]
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     facts = {"name": name, "command": command, "machine": machine(), "versions": versions(), "date": date}
     path.write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
     return path
+
+
+def _others(path: Path, by: str, values: set[Any]) -> list[Mapping[str, Any]]:
+    found = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+    if found["rows"] and (found["machine"], found["versions"]) != (machine(), versions()):
+        return []  # of another machine or installation: nothing to stand beside
+    return [row for row in found["rows"] if row[by] not in values]
 
 
 def machine() -> dict[str, Any]:

@@ -117,7 +117,7 @@ def time_to_knn(rows: Rows) -> list[str]:
     ]  # fmt: skip
     ends = [row for row in rows if "speedup" in row]
     words = "; ".join(
-        f"{row['data']}: {row['speedup']:.1f}x" if row["speedup"] else f"{row['data']}: none sufficed" for row in ends
+        f"{row['data']}: {row['speedup']:.1f}x" if row["speedup"] else f"{row['data']}: {row['why']}" for row in ends
     )
     return [
         "SimCLR from the same start on the same photos, one process after the other: lightly's loop for ten epochs, "

@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m benchmarks.quality.label_efficiency {' '.join(words.datasets)} --minutes {words.minutes:g}"
     for name in words.datasets:
         rows += rows_of(name, words, words.out)
-        print(write("label_efficiency", rows, f"{command} --seeds {words.seeds} --tune {words.tune}"))
+        done = f"{command} --seeds {words.seeds} --tune {words.tune}"
+        print(write("label_efficiency", rows, done, by="dataset"))
 
 
 if __name__ == "__main__":

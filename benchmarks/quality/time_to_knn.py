@@ -42,10 +42,18 @@ def measure(case: Case, words: argparse.Namespace, place: Path, seed: int) -> li
         recipe = {"minutes": budget * full / 60, "grow": words.grow, "optim": Optim(lr=words.lr), "seed": seed}
         mine, seconds = ours(case, photos, place / f"ours-{seed}-{budget}", **recipe)
         add("ours", seconds, mine, budget=budget)
-    bar = next(row["knn"] for row in rows if row["side"] == "lightly")
-    best = min((row["seconds"] for row in rows if row["side"] == "ours" and row["knn"] >= bar), default=None)
-    speedup = round(full / best, 2) if best else None
-    return [*rows, base | {"lightly_s": round(full, 1), "ours_s": best, "speedup": speedup}]  # null: none sufficed
+    return [*rows, base | summary(rows)]
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The speedup; null where no budget sufficed, or where lightly's loop gained nothing over the start."""
+    start, theirs = (next(row for row in rows if row["side"] == side) for side in ("start", "lightly"))
+    learnt = theirs["knn"] > start["knn"]
+    enough = [row["seconds"] for row in rows if row["side"] == "ours" and row["knn"] >= theirs["knn"]]
+    best = min(enough, default=None) if learnt else None
+    why = "" if best else "no budget sufficed" if learnt else "lightly's loop gained nothing over the start"
+    speedup = round(theirs["seconds"] / best, 2) if best else None
+    return {"lightly_s": theirs["seconds"], "ours_s": best, "speedup": speedup, "why": why}
 
 
 def main() -> None:
@@ -74,7 +82,7 @@ def main() -> None:
         for seed in range(words.seeds):
             rows += measure(case, words, Path(place), seed)
             print(rows[-1], flush=True)
-            print(write("time_to_knn", rows, command))
+            print(write("time_to_knn", rows, command, by="data"))
 
 
 if __name__ == "__main__":
