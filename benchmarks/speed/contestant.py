@@ -28,7 +28,7 @@ class Ours:
         from visionft.data.prepare import prepare
         from visionft.kernels import fast_kernels, keep_memory
         from visionft.log import Console
-        from visionft.pretraining.setup import build
+        from visionft.pretraining.start import build
         from visionft.recipe import Pretrain
         from visionft.train import Run
 

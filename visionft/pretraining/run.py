@@ -25,7 +25,7 @@ from visionft.train import Fitted, Metrics, fit
 from . import baselines, pictures
 from .choose import remembering
 from .outcome import Outcome, settle
-from .setup import Setup, setup
+from .start import Setup, setup
 from .watch import Watch
 
 

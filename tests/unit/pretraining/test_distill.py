@@ -24,7 +24,7 @@ from visionft.log import Console
 from visionft.objective import View
 from visionft.order import Draw, Order
 from visionft.pretraining.distill import Distill
-from visionft.pretraining.setup import build
+from visionft.pretraining.start import build
 from visionft.recipe import Pretrain
 
 SIDE = 32

@@ -9,7 +9,7 @@ from visionft.data.records import Table
 from visionft.errors import ConfigError
 from visionft.log import Console
 from visionft.pretraining.run import pretrain, rehearse
-from visionft.pretraining.setup import setup
+from visionft.pretraining.start import setup
 from visionft.recipe import Pretrain
 
 QUIET = Console(quiet=True)
