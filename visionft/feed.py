@@ -11,9 +11,11 @@ from torch.utils.data import DataLoader, default_collate
 
 from . import parallel
 from .order import Order
+from .prefetch import ahead
 from .recipe import Recipe
 
 Batch = Mapping[str, Tensor]
+PREFETCHED = 2
 
 
 class Feed:
@@ -23,7 +25,11 @@ class Feed:
         self.data, self.recipe, self.device = data, recipe, device
 
     def batches(self, step: int) -> Iterator[Batch]:
-        """Micro-batches on the device, without end, from this step on."""
+        """Micro-batches on the device, without end, from this step on; a GPU has the next ones waiting."""
+        batches = self._batches(step)
+        return ahead(batches, PREFETCHED) if self.device.type == "cuda" else batches
+
+    def _batches(self, step: int) -> Iterator[Batch]:
         loader = DataLoader(
             self.data,
             batch_sampler=self._order(step),
