@@ -11,8 +11,13 @@ import pytest
 from visionft.prefetch import ahead
 
 
-def threads() -> int:
-    return sum(t.name == "prefetch" and t.is_alive() for t in threading.enumerate())
+def left(count: int) -> bool:
+    """Whether this many prefetching threads live, now or within seconds."""
+    for _ in range(100):
+        if sum(t.name == "prefetch" for t in threading.enumerate()) == count:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -31,7 +36,11 @@ def test_items_are_made_before_they_are_asked_for_but_not_endlessly():
 
     batches = ahead(items(), 2)
     assert next(batches) == 0
-    time.sleep(0.3)
+    for _ in range(100):
+        if len(made) == 4:
+            break
+        time.sleep(0.05)
+    time.sleep(0.2)
     assert len(made) == 4  # one taken, two waiting, one in hand
     batches.close()
 
@@ -48,10 +57,9 @@ def test_an_error_is_raised_where_the_item_was_due():
 
 
 def test_who_leaves_stops_the_thread():
-    before = threads()
+    assert left(0)
     batches = ahead(itertools.count(), 2)
     next(batches)
-    assert threads() == before + 1
+    assert left(1)
     batches.close()
-    time.sleep(0.5)
-    assert threads() == before
+    assert left(0)
