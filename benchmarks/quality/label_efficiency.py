@@ -18,6 +18,7 @@ import numpy as np
 
 import visionft as vf
 from benchmarks.harness import write
+from visionft.evaluation.efficiency import NAMES
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 KINDS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -62,7 +63,8 @@ def rows_of(name: str, words: argparse.Namespace, place: Path) -> list[dict[str,
     """One dataset: a row for every start, answer and share of the labels."""
     done = vf.study(
         source(name, words.shared, place), **LITE, size=SIZES[name], seeds=words.seeds,
-        pretrain={"minutes": words.minutes}, finetune={"tune": words.tune}, out=str(place / f"study-{name}"),
+        pretrain={"minutes": words.minutes}, finetune={"tune": words.tune}, starts=words.starts,
+        out=str(place / f"study-{name}"),
     )  # fmt: skip
     shares = {row["labels"]: row["fraction"] for row in done.rows}
     return [
@@ -84,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tune", default="probe-then-full")
+    parser.add_argument("--starts", nargs="+", default=[*NAMES], choices=[*NAMES])
     parser.add_argument("--out", type=Path, default=Path("runs/label_efficiency"))
     words = parser.parse_args(arguments)
     words.out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = f"python -m benchmarks.quality.label_efficiency {' '.join(words.datasets)} --minutes {words.minutes:g}"
     for name in words.datasets:
         rows += rows_of(name, words, words.out)
-        done = f"{command} --seeds {words.seeds} --tune {words.tune}"
+        done = f"{command} --seeds {words.seeds} --tune {words.tune} --starts {' '.join(words.starts)}"
         print(write("label_efficiency", rows, done, by="dataset"))
 
 
