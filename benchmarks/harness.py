@@ -70,7 +70,8 @@ def _others(path: Path, by: str, values: set[Any]) -> list[Mapping[str, Any]]:
     found = json.loads(path.read_text()) if path.is_file() else {"rows": []}
     if found["rows"] and (found["machine"], found["versions"]) != (machine(), versions()):
         return []  # of another machine or installation: nothing to stand beside
-    return [row for row in found["rows"] if row[by] not in values]
+    said = {key: found[key] for key in ("command", "date") if key in found}
+    return [{**said, **row} for row in found["rows"] if row[by] not in values]
 
 
 def machine() -> dict[str, Any]:
