@@ -33,7 +33,20 @@ def _sentence(base: str, answer: str, better: Rows, than: Rows) -> str:
     ratio = labels_worth(curve(better), curve(than)) if low > 0 else None
     worth = f", as if there were {ratio:.1f} times as many labels" if ratio else ""
     points = f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-    return f"Starting from {NAMES[base]}, SSL makes {ANSWERS[answer]} {how}: {points} over all shares of labels{worth}."
+    said = f"Starting from {NAMES[base]}, SSL makes {ANSWERS[answer]} {how}: {points} over all shares of labels{worth}"
+    return f"{said}{_where(better, than)}."
+
+
+def _where(better: Rows, than: Rows) -> str:
+    """The numbers of labels at which the difference is proven, in words; nothing where it is at none."""
+    sides: dict[str, list[str]] = {"better": [], "worse": []}
+    pairs = zip(grouped(better, "labels").items(), grouped(than, "labels").values(), strict=True)
+    for ((labels,), some), others in sorted(pairs, key=lambda pair: pair[0][0]):
+        mean, low, high = crossed(_hits(some) - _hits(others))
+        if low > 0 or high < 0:
+            sides["better" if low > 0 else "worse"].append(f"{labels} ({100 * mean:+.1f})")
+    words = [f"{side} with {', '.join(found)} labels" for side, found in sides.items() if found]
+    return f"; {'; '.join(words)}" if words else ""
 
 
 def labels_worth(better: Curve, base: Curve) -> float | None:

@@ -74,6 +74,15 @@ def test_three_images_won_and_two_lost_prove_nothing():
     assert "not proven different: +1.0 points" in verdict([*base, *other])
 
 
+def test_the_verdict_names_the_numbers_of_labels_that_it_holds_for():
+    gains = dict(zip(LABELS, (-0.1, 0.0, 0.0, 0.0, 0.1), strict=True))
+    better = {n: accuracy + gains[n] for n, accuracy in growing(0).items()}
+    pairs = (("imagenet", growing(0)), ("imagenet+ssl", better))
+    words = verdict([row for seed in range(3) for start, found in pairs for row in rows(start, found, seed, 4000)])
+    assert "not proven different" in words
+    assert words.endswith("; better with 1000 (+10.0) labels; worse with 10 (-10.0) labels.")
+
+
 def test_a_curve_has_one_point_for_every_number_of_labels():
     found = curve([row for seed in range(2) for row in rows("ssl", growing(0), seed)])
     assert [n for n, *_ in found] == list(LABELS)
