@@ -22,7 +22,6 @@ from torch import Tensor
 from .policies import A  # type: ignore[attr-defined]
 
 TAPS = 15  # of the widest blur: albumentations' kernel of sigma 2
-SLOTS = 6  # colour steps of an image, in order
 NOTHING, BRIGHTNESS, CONTRAST, SATURATION, HUE, LIGHT = range(6)
 LUMA = (0.299, 0.587, 0.114)
 
@@ -45,10 +44,12 @@ def _cropped(d: Drawn, t: Any, p: Any) -> Drawn:
 
 
 def _jittered(d: Drawn, t: Any, p: Any) -> Drawn:
-    if d.crop.shape[2] != 3:
-        raise TypeError("colour jitter is for three channels")
+    channels = d.crop.shape[2]
+    if channels not in (1, 3):
+        raise TypeError(f"colour jitter is for one channel or three, not {channels}")
     factors = (p["brightness"], p["contrast"], p["saturation"], p["hue"])
-    return replace(d, colours=[*d.colours, *((BRIGHTNESS + i, factors[i], 0.0) for i in p["order"])])
+    steps = [(BRIGHTNESS + i, factors[i], 0.0) for i in p["order"]]
+    return replace(d, colours=[*d.colours, *(s for s in steps if channels == 3 or s[0] in (BRIGHTNESS, CONTRAST))])
 
 
 STEPS: dict[type, Callable[[Drawn, Any, Any], Drawn]] = {
@@ -76,7 +77,9 @@ def possible(policy: A.Compose) -> bool:
     known = all(type(t) in STEPS and CAN.get(type(t), lambda t: True)(t) for t in policy.transforms)
     kinds = [type(t) for t in policy.transforms if not isinstance(t, A.HorizontalFlip)]
     ranks = [ORDER.get(kind, 1) for kind in kinds]
-    return known and ranks[:1] == [0] and ranks == sorted(ranks) and all(ranks.count(i) < 2 for i in (0, 2, 3))
+    once = all(ranks.count(i) < 2 for i in (0, 2, 3))
+    always = policy.p == 1 and all(t.p == 1 for t in policy.transforms if isinstance(t, SIZED))
+    return known and once and always and ranks[:1] == [0] and ranks == sorted(ranks)
 
 
 class Recorder:
@@ -107,8 +110,8 @@ class Plans:
     pixels: Tensor  # N C H W uint8, each image in its upper left corner
     sizes: Tensor  # N 2, height and width of each
     flip: Tensor  # N bool
-    blur: Tensor  # N TAPS
-    colours: Tensor  # N SLOTS 3: which step, its factor, its bias
+    blur: Tensor | None  # N TAPS, where any image is blurred
+    colours: Tensor  # N S 3: which step, its factor, its bias, as often as the longest needs
     solarize: Tensor  # N
 
     @classmethod
@@ -116,15 +119,19 @@ class Plans:
         """Put drawings together, smaller crops padded with black that nothing reads."""
         sizes = np.array([d.crop.shape[:2] for d in drawn])
         pixels = np.zeros((len(drawn), *sizes.max(0), drawn[0].crop.shape[2]), np.uint8)
-        blur, colours = np.zeros((len(drawn), TAPS), np.float32), np.zeros((len(drawn), SLOTS, 3), np.float32)
+        blur, steps = np.zeros((len(drawn), TAPS), np.float32), max(len(d.colours) for d in drawn)
+        colours = np.zeros((len(drawn), steps, 3), np.float32)
         for i, d in enumerate(drawn):
             pixels[i, : d.crop.shape[0], : d.crop.shape[1]] = d.crop
             taps = np.ones(1) if d.blur is None else d.blur
             blur[i, (TAPS - len(taps)) // 2 : (TAPS + len(taps)) // 2] = taps
             colours[i, : len(d.colours)] = np.array(d.colours).reshape(-1, 3)
         flip, solarize = (np.array([getattr(d, name) for d in drawn]) for name in ("flip", "solarize"))
-        rest = (torch.from_numpy(x) for x in (sizes, flip, blur, colours, solarize.astype(np.float32)))
-        return cls(shape, drawn[0].side, torch.from_numpy(pixels).movedim(-1, 1), *rest)
+        kernels = torch.from_numpy(blur) if any(d.blur is not None for d in drawn) else None
+        return cls(
+            shape, drawn[0].side, torch.from_numpy(pixels).movedim(-1, 1), torch.from_numpy(sizes),
+            torch.from_numpy(flip), kernels, torch.from_numpy(colours), torch.from_numpy(solarize.astype(np.float32)),
+        )  # fmt: skip
 
     def pin_memory(self) -> Plans:
         """For a loader that feeds a GPU."""
@@ -149,8 +156,9 @@ class Plans:
         x = rows[:, None] @ self.pixels.float() @ columns[:, None].mT / 255  # N C S S
         for step in self.colours.unbind(1):
             x = coloured(x, *step.unbind(1))
-        smooth = smoothing(self.blur, self.side)[:, None]  # N 1 S S
-        x = smooth @ x @ smooth.mT
+        if self.blur is not None:
+            smooth = smoothing(self.blur, self.side)[:, None]  # N 1 S S
+            x = smooth @ x @ smooth.mT
         x = torch.where(x >= self.solarize.view(-1, 1, 1, 1), 1 - x, x)
         made = (x * 255).round_().to(torch.uint8).contiguous(memory_format=torch.channels_last)
         views: Tensor = made.unflatten(0, self.shape)

@@ -6,8 +6,10 @@ import torch
 
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared
+from visionft.data.views import Views
 from visionft.errors import ConfigError
 from visionft.evaluation.worth import Labelled
+from visionft.recipe import Pretrain
 
 FEWEST = 4  # two to train on, two to watch
 
@@ -60,3 +62,12 @@ def enlarged(ready: Prepared, backbone: Backbone) -> str:
     which = f"some images are only {low} pixels wide or high" if large else f"most images are only {low} pixels"
     way = "take them out if they are thumbnails" if large else "take a backbone with smaller patches, or a smaller size"
     return f"WARNING: {which}, less than the {patch} of a patch; they are enlarged, which adds no detail: {way}"
+
+
+def drawn(recipe: Pretrain, training: Views) -> None:
+    """Raise ConfigError where batched=yes cannot be had for every view."""
+    if recipe.batched == "yes" and (alone := set(training.views) - set(training.recorders)):
+        raise ConfigError(
+            f"batched=yes cannot draw the views {', '.join(sorted(alone))}: their policy has steps that are no matrix "
+            "products; batched=auto draws those image by image"
+        )

@@ -16,8 +16,9 @@ from visionft import chapters, checkpoint, config, parallel, runs
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared
 from visionft.evaluation import representation
-from visionft.evaluation.worth import Labelled
+from visionft.evaluation.worth import Labelled, Worth
 from visionft.log import Console, Sink, clock, console_sink, read_metrics
+from visionft.objective import Objective
 from visionft.plan import plan
 from visionft.recipe import Pretrain
 from visionft.train import Fitted, Metrics, fit
@@ -106,13 +107,13 @@ def _watch(run: Setup) -> Watch:
     return Watch(run.held, worth, [row for row in rows if "effective_rank" in row])
 
 
-def _bases(run: Setup, console: Console) -> dict[str, Any]:
+def _bases(run: Setup, console: Console) -> dict[str, Worth]:
     if run.labelled is None or parallel.rank():
         return {}
     return baselines.measure(run.recipe, run.model.backbone, run.labelled, console.say)
 
 
-def _own(model: Any, run: Setup) -> list[pictures.Sheet]:
+def _own(model: Objective, run: Setup) -> list[pictures.Sheet]:
     if parallel.rank():
         return []
     return pictures.own(model, pictures.plain(run.held.pixels, run.recipe.size, run.recipe.channels))

@@ -16,7 +16,6 @@ from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.scan import scan
 from visionft.data.sources import read
 from visionft.data.views import Views
-from visionft.errors import ConfigError
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.objective import Objective, View
@@ -92,7 +91,9 @@ def build(
         console.say(model.note)
     views = override(dict(model.sees), recipe.views)
     columns = _columns(model, ready, order[aside:], recipe.size, console, dry)
-    training = _views(ready, order[aside:], views, backbone, recipe, columns, batched=_batched(recipe))
+    batched = recipe.batched == "yes" or (recipe.batched == "auto" and parallel.start().type == "cuda")
+    training = _views(ready, order[aside:], views, backbone, recipe, columns, batched)
+    border.drawn(recipe, training)
     pair = {"views": View(next(iter(views.values())).policy, count=2)}
     return model, training, _views(ready, order[:aside], pair, backbone, recipe)
 
@@ -103,15 +104,7 @@ def _views(
 ) -> Views:  # fmt: skip
     _, pixels = ready.part(indices)
     sides = {key: backbone.side(recipe.size * view.share) for key, view in views.items()}
-    made = Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed, batched=batched)
-    if recipe.batched == "yes" and batched and (alone := set(views) - set(made.recorders)):
-        raise ConfigError(f"batched=yes cannot draw the views {', '.join(sorted(alone))}: their policy has steps that "
-                          "are no matrix products; batched=auto draws those image by image")  # fmt: skip
-    return made
-
-
-def _batched(recipe: Pretrain) -> bool:
-    return recipe.batched == "yes" or (recipe.batched == "auto" and parallel.start().type == "cuda")
+    return Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed, batched=batched)
 
 
 def _columns(

@@ -134,11 +134,23 @@ def test_a_batch_of_views_has_their_shape_in_any_batch_and_worker(pixels):
         (A.Compose([SMALL, A.Solarize(), A.ToGray()]), False),
         (A.Compose([SMALL, A.GaussianBlur(sigma_limit=(0.1, 9))]), False),
         (A.Compose([SMALL, A.ToGray(num_output_channels=1)]), False),
+        (A.Compose([SMALL, A.HorizontalFlip()], p=0.5), False),  # sometimes as large as it came
+        (A.Compose([A.RandomResizedCrop((8, 8), area_for_downscale="image", p=0.5)]), False),
         (A.Compose([A.Resize(8, 8)]), False),  # drops pixels where it shrinks
     ],
 )
 def test_only_what_matrix_products_can_follow_is_batched(choice, expected):
     assert possible(policy(choice, 8)) is expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_number_of_colour_steps_on_colour_and_gray(photos, channels):
+    jitters = [A.ColorJitter((0.9, 1.1), (0.9, 1.1), (0.9, 1.1), (0, 0), p=1) for _ in range(2)]
+    calm = [(0.5 * p[..., :channels] + 60).astype(np.uint8) for p in photos]
+    steps = [A.Resize(32, 32, area_for_downscale="image"), *jitters]
+    theirs, ours = both(calm, A.Compose(steps), 32, channels=channels)
+    assert np.abs(theirs - ours).max() <= 8  # they drop the fraction after each of eight steps
+    assert np.abs(theirs - ours).mean() <= 4
 
 
 def test_recording_draws_what_the_policy_would(photos):
