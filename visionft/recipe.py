@@ -10,6 +10,8 @@ from typing import Any, Literal
 from .config import key
 from .errors import ConfigError
 
+NORMS = "frozen keeps statistics and affine weights of batch norms; auto does so if they come with the weights"
+
 
 def within(recipe: Any, *names: str, **bounds: float) -> None:
     """Raise ConfigError unless these numbers (null is none) lie within low, high (included), above, below (not)."""
@@ -51,7 +53,7 @@ class Recipe:
     workers: int = key(0, "processes that load data; 0 is best on two cores with a cache")
     seed: int = key(0, "every random draw is a function of (seed, step or image, rank)")
     tune: Any = key("full", "what learns: full, probe, last:K, layerwise, layerwise:R or a table {pattern: rate}")
-    batchnorm: Literal["train", "frozen"] = key("train", "frozen keeps statistics and affine weights of batch norms")
+    batchnorm: Literal["auto", "train", "frozen"] = key("train", NORMS)
     ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
     grow: float = key(1.0, "begin with images of this share of the size and grow to all of it in thirds of the run")
     log_every: int = key(10, "steps between lines of metrics.jsonl")
@@ -105,6 +107,7 @@ class Pretrain(Images, Recipe):
     views: dict[str, Any] = key({}, "overrides of the objective's views, e.g. views.crops.count=4")
     bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
     probe: Any = key(None, "a small labelled source; kNN and linear probe are reported on it")
+    batchnorm: Literal["auto", "train", "frozen"] = key("auto", NORMS)
     average: bool = key(True, "average the weights of start and end when starting from pretrained ones")
     out: str = key("runs/pretrain", "the run folder; an unfinished run in it is resumed")
 
@@ -122,7 +125,7 @@ class Finetune(Images, Recipe):
     )
     out: str = key("runs/finetune", "the run folder; an unfinished run in it is resumed")
     tune: Any = key("probe-then-full", "probe, probe-then-full, full, last:K, layerwise, or a table {pattern: rate}")
-    batchnorm: Literal["train", "frozen"] = key("frozen", "frozen keeps statistics and affine weights of batch norms")
+    batchnorm: Literal["auto", "train", "frozen"] = key("frozen", NORMS)
     batch: int = key(32, "images per optimizer step, over all processes")
     epochs: float | None = key(None, "passes over the data; 10 when neither steps nor minutes is given")
     metric: str = key(

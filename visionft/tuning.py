@@ -90,8 +90,13 @@ def groups(objective: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         table(objective, recipe.tune),
         lr=o.lr,
         weight_decay=o.weight_decay,
-        freeze_norms=recipe.batchnorm == "frozen",
+        freeze_norms=norms_stay(objective, recipe),
     )
+
+
+def norms_stay(objective: Any, recipe: Recipe) -> bool:
+    """Whether the backbone's batch norms keep what they are; `auto` says so of those that came with weights."""
+    return recipe.batchnorm == "frozen" or (recipe.batchnorm == "auto" and bool(objective.backbone.loaded.loaded))
 
 
 def settle(model: nn.Module) -> None:

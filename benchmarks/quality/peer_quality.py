@@ -29,16 +29,13 @@ CASES = {
 }
 
 
-def pair(case: Case, words: argparse.Namespace, seed: int, place: Path) -> dict[str, tuple[Judged, float]]:
-    """Both sides with one seed: what they are worth and the seconds they took."""
+def pair(case: Case, words: argparse.Namespace, seed: int, place: Path) -> dict[str, Judged]:
+    """Both sides with one seed: what they are worth."""
     photos = Photos.of(words.data, case.size, place / f"photos-{case.objective}-{seed}")
     file, folder = place / f"{case.objective}-{seed}.safetensors", place / f"{case.objective}-{seed}"
-    theirs = lightly(case, photos, words.steps, seed, file)
-    mine = ours(case, photos, folder, steps=words.steps, seed=seed, optim=Optim(lr=words.lr))
-    return {
-        side: (judge(net, photos.ready, case.size), seconds)
-        for side, (net, seconds) in (("lightly", theirs), ("ours", mine))
-    }
+    theirs, _ = lightly(case, photos, words.steps, seed, file)
+    mine, _ = ours(case, photos, folder, steps=words.steps, seed=seed, optim=Optim(lr=words.lr))
+    return {side: judge(net, photos.ready, case.size) for side, net in (("lightly", theirs), ("ours", mine))}
 
 
 def rows_of(case: Case, words: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
@@ -47,8 +44,8 @@ def rows_of(case: Case, words: argparse.Namespace, place: Path) -> list[dict[str
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[str, str], list[np.ndarray]] = {}
     for seed in range(words.seeds):
-        for side, (judged, seconds) in pair(case, words, seed, place).items():
-            rows.append(base | {"side": side, "seed": seed, "seconds": round(seconds, 1)} | judged.row())
+        for side, judged in pair(case, words, seed, place).items():
+            rows.append(base | {"side": side, "seed": seed} | judged.row())
             print(rows[-1], flush=True)
             for name, right in judged.hits.items():
                 hits.setdefault((side, name), []).append(right)

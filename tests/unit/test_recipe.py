@@ -52,5 +52,5 @@ def test_a_split_that_leaves_a_part_empty_is_refused(words):
 def test_words_outside_a_choice_are_refused_with_the_choice():
     with pytest.raises(ConfigError, match=r"precision should be auto\|bf16\|fp32, not 'fp16'"):
         load(Recipe, "precision=fp16")
-    with pytest.raises(ConfigError, match=r"batchnorm should be train\|frozen"):
+    with pytest.raises(ConfigError, match=r"batchnorm should be auto\|train\|frozen"):
         load(Recipe, "batchnorm=sync")

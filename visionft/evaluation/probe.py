@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -35,9 +36,12 @@ class Probe:
 def fit_probe(
     features: Tensor, labels: Tensor, *, classes: int, l2: float | None = None, folds: int = 4, seed: int = 0
 ) -> Probe:
-    """Minimise mean cross-entropy + l2/2 ||W||² over standardised features; without `l2`, cross-validate it.
+    """Minimise mean cross-entropy + l2/2 ||W||² over scaled features; without `l2`, cross-validate it.
 
-    Features N D, labels N. The same objective as scikit-learn's LogisticRegression at C = 1 / (l2 N), except that
+    Features N D, labels N. All features are centred and divided by one number, the root of their mean variance: scaled
+    one by one, those that happen to be nearly constant in a few labelled images drown the others in all later ones
+    (measured with 60 labels of Fashion-MNIST: .630 against .686; with thousands of labels it makes no difference).
+    The same objective as scikit-learn's LogisticRegression at C = 1 / (l2 N), except that
     scikit-learn spends one weight vector on two classes where we spend two: there C = 2 / (l2 N).
     A class that has no sample is given a constant, low logit and is never predicted. Raises DataError on features that
     are not finite, labels outside 0..classes-1, and labels that name fewer than two classes.
@@ -45,8 +49,8 @@ def fit_probe(
     _check(features, labels, classes)
     seen = labels.bincount().nonzero().flatten()  # ascending
     target = torch.searchsorted(seen, labels)
-    mean, std = _standard(features)
-    z = (features.float() - mean) / std
+    mean, scale = _centre(features)
+    z = (features.float() - mean) / scale
     cv: dict[float, float] = {}
     if l2 is None:
         cv = _cross_validate(z, target, fold_of(target, folds, seed))
@@ -56,7 +60,7 @@ def fit_probe(
     # an unseen class scores as if it had been seen half a time, next to the rarest; seen logits average to zero
     unseen = head.bias.min() - torch.log(2.0 * target.bincount().min())
     weight, bias = z.new_zeros(classes, z.shape[1]), unseen.repeat(classes)
-    weight[seen] = head.weight / std
+    weight[seen] = head.weight / scale
     bias[seen] = head.bias - weight[seen] @ mean
     return Probe(weight, bias, l2, cv)
 
@@ -78,7 +82,7 @@ def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
 def _cross_validate(z: Tensor, labels: Tensor, fold: Tensor) -> dict[float, float]:
     """Mean held-out log-loss for each l2 of the grid, from strong to weak, until weaker has been worse twice.
 
-    The features were standardised over all folds: that looks at no label, and keeps l2 on one scale.
+    The features were scaled over all folds: that looks at no label, and keeps l2 on one scale.
     """
     parts = [(fold != f, fold == f) for f in range(int(fold.max()) + 1)]
     classes = int(labels.max()) + 1
@@ -122,11 +126,11 @@ class _Head:
         optimizer.step(objective)  # torch has not annotated it
 
 
-def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature; constant ones are given 1, so that they stay silent."""
-    mean, std = features.double().mean(dim=0), features.double().std(dim=0, correction=0)
-    varies = std > 1e-6 * mean.abs()
-    return mean.float(), torch.where(varies, std, 1.0).float()
+def _centre(features: Tensor) -> tuple[Tensor, float]:
+    """The mean of each feature, and the root of the mean variance of all; 1 where nothing varies."""
+    mean, variance = features.double().mean(dim=0), features.double().var(dim=0, correction=0)
+    varies = variance.sqrt() > 1e-6 * mean.abs()  # the others vary by rounding only
+    return mean.float(), math.sqrt(float(variance[varies].mean())) if varies.any() else 1.0
 
 
 def _check(features: Tensor, labels: Tensor, classes: int) -> None:

@@ -121,12 +121,12 @@ class _Story:
         report.write(done.out / "report.html")
 
     def _words(self, pre: Pretrained, done: Finetuned) -> str:
-        helped = self.losses[AVERAGED] < self.losses["probe"]
         before, after = self.losses["probe"], self.losses[AVERAGED]
-        said, start = ("helped", "pretrained") if helped else ("did not help", "original")
+        start = "pretrained" if self.better_start(pre) else "original"
+        worth = runs.info(pre.out)["worth"]["words"]
         first = (
-            f"Pretraining {said}: on the training labels the cross-validated loss of the probe went from "
-            f"{before:.4f} to {after:.4f}, so fine-tuning started from the {start} weights."
+            f"Was pretraining worth it, by the training labels, cross-validated? {worth} The loss of the probe went "
+            f"from {before:.4f} to {after:.4f}, so fine-tuning started from the {start} weights."
         )
         gain = self.stages["fine-tuned"]["accuracy"] - self.stages["probe"]["accuracy"]
         second = f"Fine-tuning changed the test accuracy by {100 * gain:+.1f} points over the probe on frozen features."

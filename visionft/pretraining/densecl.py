@@ -58,7 +58,7 @@ class DenseCL(Taught):
         """Find each image, and each place of it, among what the teacher sees in the other view of all images."""
         z, places, grid = look(self, batch["views"])  # B 2 D, B 2 S D, B 2 S C
         with torch.no_grad():
-            taught = look(self.teacher.train(self.training), batch["views"])  # its batch norms see the batch, too
+            taught = look(self.teacher.like(self), batch["views"])
             keys, candidates, other = (x.flip(1) for x in taught)  # of the other view
         with exactly(z):
             partners = candidates.gather(2, nearest(grid, other)[..., None].expand_as(candidates))

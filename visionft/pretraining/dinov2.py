@@ -72,7 +72,7 @@ class DINOv2(Taught):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predict what the teacher says of an image from every other view, and of patches from what is around them."""
         views, crops = batch["views"], batch.get("crops")  # B 2 C H W, B L C h w
-        self.teacher.train(self.training)  # its batch norms see the batch, too
+        self.teacher.like(self)
         with torch.no_grad():
             known, places = look(self.teacher, views)  # B 2 D, B 2 N D
         hidden = hide(batch["draw"], places.shape[2]) if self.plain else None  # B 2 N

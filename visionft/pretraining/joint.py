@@ -38,8 +38,8 @@ class Taught(JointEmbedding):
 
     @torch.no_grad()
     def taught(self, views: Tensor) -> Tensor:
-        """B V C H W -> B V P: what the teacher says. Its batch norms see the batch, too: frozen ones fall behind."""
-        teacher = self.teacher.train(self.training)
+        """B V C H W -> B V P: what the teacher says."""
+        teacher = self.teacher.like(self)
         return through(teacher.backbone, teacher.head, views)
 
     def after_step(self, progress: float) -> None:

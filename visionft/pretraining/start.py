@@ -42,7 +42,10 @@ class Setup:
     @property
     def about(self) -> str:
         """In words: what is trained, on what, from which weights."""
-        return f"{type(self.model).__name__} on {len(self.training)} images. Start: {self.model.backbone.loaded}."
+        norms = " Its batch norms stay as they are." if tuning.norms_stay(self.model, self.recipe) else ""
+        return (
+            f"{type(self.model).__name__} on {len(self.training)} images. Start: {self.model.backbone.loaded}.{norms}"
+        )
 
     def doubts(self) -> list[str]:
         """What looks wrong with the images for these weights, in words."""

@@ -25,6 +25,14 @@ class Teacher(nn.Module):
             self.add_module(name, copy.deepcopy(module).requires_grad_(False))
         self.register_buffer("done", torch.zeros(()))  # share of the run, so that resuming knows it
 
+    def like(self, student: nn.Module) -> Teacher:
+        """Itself, with batch norms that see the batch where the student's do: averages alone would fall behind."""
+        for name in self.names:
+            own, followed = (parent.get_submodule(name).modules() for parent in (self, student))
+            for slow, fast in zip(own, followed, strict=True):
+                slow.training = fast.training
+        return self
+
     @torch.no_grad()
     def follow(self, student: nn.Module, progress: float) -> None:
         """Move towards the modules of the same names in `student`; the run is at `progress` in (0, 1]."""

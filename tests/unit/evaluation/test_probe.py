@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from visionft.errors import DataError
@@ -21,6 +20,11 @@ def blobs(n, dim, classes, *, noise=2.0, seed=0):
     return (centres[labels] + noise * torch.randn(n, dim, generator=generator)) * scale + shift, labels
 
 
+def in_one_scale(features):
+    centred = features.double() - features.double().mean(dim=0)
+    return centred / centred.square().mean().sqrt()
+
+
 @pytest.mark.parametrize(("n", "dim"), [(300, 20), (60, 100)])
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("l2", [1.0, 0.01])
@@ -28,7 +32,7 @@ def test_the_probe_is_scikit_learns_logistic_regression(n, dim, classes, l2):
     features, labels = blobs(n, dim, classes)
     ours = fit_probe(features, labels, classes=classes, l2=l2)
     strength = (2 if classes == 2 else 1) / (l2 * n)
-    scaled = StandardScaler().fit_transform(features.double())
+    scaled = in_one_scale(features)
     theirs = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(scaled, labels)
     np.testing.assert_allclose(ours.probabilities(features), theirs.predict_proba(scaled), atol=2e-4)
 
@@ -41,11 +45,21 @@ def test_its_weights_initialise_a_linear_head_exactly():
     assert torch.equal(head(features), probe.logits(features))
 
 
-def test_the_scale_and_offset_of_a_feature_do_not_matter():
+def test_the_scale_of_all_features_and_the_offset_of_each_do_not_matter():
     features, labels = blobs(120, 6, 3)
-    moved = features * torch.tensor([1e-3, 1.0, 50.0, 2.0, 0.5, 1e3]) + 3
+    moved = 50 * features + torch.tensor([1e2, -3.0, 50.0, 0.0, 7.0, 1e3])
     first, second = (fit_probe(x, labels, classes=3, l2=0.1).probabilities(x) for x in (features, moved))
     torch.testing.assert_close(first, second, atol=1e-3, rtol=0)
+
+
+def test_a_feature_that_hardly_varies_among_few_labels_does_not_drown_the_others():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(2000) % 2
+    useful = 2 * labels[:, None] - 1 + 0.3 * torch.randn(2000, 4, generator=generator)
+    rare = torch.rand(2000, 500, generator=generator)
+    features = torch.cat([useful, torch.where(rare < 0.05, 3 * rare / 0.05, rare * 1e-3)], dim=1)
+    few = fit_probe(features[:20], labels[:20], classes=2)
+    assert (few.logits(features[20:]).argmax(dim=1) == labels[20:]).float().mean() > 0.98
 
 
 def test_noisy_labels_choose_a_stronger_penalty_than_clean_ones():
