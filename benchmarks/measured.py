@@ -66,7 +66,8 @@ def depthwise(rows: Rows) -> list[str]:
     lines = []
     for row in (row for row in rows if "network" in row):
         rate = row["images_per_second"]
-        lines.append([f"{row['network']}, {row['pixels']} px, batch {row['batch']}", rate["torch fp32"],
+        norms = ", norms frozen" if row.get("norms") == "frozen" else ""
+        lines.append([f"{row['network']}, {row['pixels']} px, batch {row['batch']}{norms}", rate["torch fp32"],
                       rate["torch bf16"], rate["ours fp32"], rate["ours bf16"], f"{_best(rate):.2f}x"])  # fmt: skip
     return [
         "Training steps of depthwise networks, images per second (`python -m benchmarks.speed.depthwise`); a run takes "

@@ -1,4 +1,4 @@
-"""What makes a CPU train fast: slow kernels replaced by faster sums of others, memory kept from step to step."""
+"""What makes a CPU fast: slow kernels replaced by faster sums of others, idle norms folded, memory kept."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from torch.overrides import TorchFunctionMode
 
 from .attention import attention
 from .depthwise import conv2d
+from .folding import Folds, Norm, foldable
 
 FASTER: dict[Callable[..., Any], Callable[..., Any]] = {F.conv2d: conv2d, F.scaled_dot_product_attention: attention}
+FOLDED_AT = 64  # pixels; where a convolution's output goes does not depend on it
 
 
 @contextmanager
-def fast_kernels() -> Iterator[None]:
+def fast_kernels() -> Iterator[Kernels]:
     """Take the faster way through depthwise convolutions and short attention that train on a CPU.
 
     Enter it around forward and backward. Nothing in a model changes: calls that record a gradient on the CPU, outside
     tracing and compilation, are redirected where a faster way is known. Convolutions stay bit-identical, their
-    gradients and attention are the same sums in another order.
+    gradients and attention are the same sums in another order. `fold` adds what only a network's owner can promise.
     """
-    with _Redirect():
-        yield
+    with Kernels() as kernels:
+        yield kernels
 
 
 def keep_memory() -> bool:
@@ -44,10 +46,30 @@ def keep_memory() -> bool:
     return all([mallopt(trim_threshold, never), mallopt(mmap_max, nothing), mallopt(top_pad, ahead)])
 
 
-class _Redirect(TorchFunctionMode):
+class Kernels(TorchFunctionMode):
+    """Where calls are redirected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folds = Folds()
+
+    def fold(self, backbone: Any) -> int:
+        """Spare the batch norms of a backbone that are in eval mode now, and stay so; returns how many."""
+        if not any(isinstance(module, Norm) and not module.training for module in backbone.modules()):
+            return 0
+        side = backbone.side(backbone.size or FOLDED_AT)
+        before, mean = len(self.folds.norms), backbone.mean
+        image = torch.zeros(1, backbone.channels, side, side, device=mean.device, dtype=mean.dtype)
+        self.folds.add(foldable(backbone.net, image))
+        return len(self.folds.norms) - before
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if self.folds.norms and func in (F.conv2d, F.batch_norm) and not _traced():
+            if func is F.batch_norm and self.folds.holds(args, kwargs or {}):
+                return args[0]
+            args = self.folds.scaled(args) if func is F.conv2d else args
         if func in FASTER and torch.is_grad_enabled() and not _traced():
             func = FASTER[func]
         return func(*args, **(kwargs or {}))

@@ -73,8 +73,9 @@ def fit(
     """
     device = parallel.start()
     run = Run(objective.to(device), data, recipe, device)
-    with interruptible() as signalled, fast_kernels():
+    with interruptible() as signalled, fast_kernels() as kernels:
         run.begin(checkpoint.resume(out) if out else None)
+        kernels.fold(run.objective.backbone)
         model, batches = run.wrap(), run.batches()
         if recipe.patience and evaluate is not None and not run.step:
             log(0, run.examine(evaluate))  # the start stands for election too

@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed.depthwise          three minutes on two idle cores; writes results/depthwise.json
 
-Everything is channels last. "torch" and "ours" are the same modules, without and within `fast_kernels`.
+Everything is channels last. "torch" and "ours" are the same modules, without and within `fast_kernels`. With frozen
+norms (statistics and weights, as pretraining from weights and fine-tuning have them) ours folds them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch.nn.functional as F
 from timm.layers import create_conv2d
 
 from benchmarks.harness import interleave, matmul_rate, medians, write
-from visionft.kernels import fast_kernels
+from visionft.folding import foldable
+from visionft.kernels import Kernels, fast_kernels
 
 LAYERS = [  # channels, size, kernel, stride, padding ("same" is TensorFlow's), and whose layer it is
     (96, 64, 3, 2, "same", "tf_efficientnet_lite0 at 128 px"),
@@ -33,11 +35,15 @@ LAYERS = [  # channels, size, kernel, stride, padding ("same" is TensorFlow's), 
     (96, 32, 7, 1, "", "convnext_tiny at 128 px"),
     (384, 8, 7, 1, "", "convnext_tiny at 128 px"),
 ]
-NETWORKS = [  # name, pixels, images
+NETWORKS: list[tuple[Any, ...]] = [  # name, pixels, images and, if they do not train, norms
     ("tf_efficientnet_lite0", 128, 32),
     ("tf_efficientnet_lite0", 224, 16),
     ("mobilenetv3_small_100", 128, 32),
     ("convnext_atto", 128, 32),
+    ("tf_efficientnet_lite0", 128, 32, "frozen"),
+    ("tf_efficientnet_lite0", 224, 16, "frozen"),
+    ("mobilenetv3_small_100", 128, 32, "frozen"),
+    ("resnet18", 128, 32, "frozen"),
 ]
 VARIANTS = {  # (bf16, ours)
     "torch fp32": (False, False),
@@ -71,15 +77,21 @@ def layer(channels: int, size: int, kernel: int, stride: int, padding: str, netw
     return {"layer": shape, "of": network, "ms": {name: round(1e3 * each, 2) for name, each in seconds.items()}}
 
 
-def network(name: str, pixels: int, batch: int) -> dict[str, Any]:
+def network(name: str, pixels: int, batch: int, norms: str = "train") -> dict[str, Any]:
     """Images per second of a training step: forward, backward, SGD."""
     model = timm.create_model(name, num_classes=10).to(memory_format=torch.channels_last).train()
+    if norms == "frozen":
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval().requires_grad_(False)
     images = torch.randn(batch, 3, pixels, pixels).to(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (batch,))
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
+    kernels = Kernels()
+    kernels.folds.add(foldable(model, images[:1]))
 
     def train(bf16: bool, ours: bool) -> None:
-        with fast_kernels() if ours else nullcontext():
+        with kernels if ours else nullcontext():
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = F.cross_entropy(model(images), labels)
             torch.autograd.backward(loss)
@@ -90,7 +102,7 @@ def network(name: str, pixels: int, batch: int) -> dict[str, Any]:
     speed = {contestant: round(batch / each, 1) for contestant, each in seconds.items()}
     best = max(speed["torch fp32"], speed["torch bf16"])
     gain = {"ours bf16 over the best of torch": round(speed["ours bf16"] / best, 2)}
-    return {"network": name, "pixels": pixels, "batch": batch, "images_per_second": speed, **gain}
+    return {"network": name, "pixels": pixels, "batch": batch, "norms": norms, "images_per_second": speed, **gain}
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """Images per second of pretraining, from files on disk to the optimizer step: ours, lightly's loops, LightlyTrain.
 
-python -m benchmarks.speed.pretrain_step [--rounds 9] [--threads 2] [--grid] [--lightly-train PYTHON]
+python -m benchmarks.speed.pretrain_step [--rounds 9] [--threads 2] [--grid [NETWORK...]] [--lightly-train PYTHON]
 
 PYTHON is that of an environment in which lightly-train and timm are installed; it steps in turn with the others where
-it has the method (`lightlytrain_img_s`). --grid adds methods x networks x sizes, and takes an hour.
+it has the method (`lightlytrain_img_s`). --grid measures methods x sizes for the networks that are named, or for all
+(an hour and more), instead, and writes pretrain_grid.json, where the rows of earlier runs stay.
 
 Both sides get the same files, model, batch, image size, crops and threads, live in processes of their own and step in
 turn, without workers: workers would load lightly's next batches, and take a core, while ours is being timed. What two
@@ -117,21 +118,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--grid", nargs="*", metavar="NETWORK")
     parser.add_argument("--lightly-train", metavar="PYTHON")
     words = parser.parse_args()
     torch.set_num_threads(words.threads)
-    rows, more = [], (" --grid" if words.grid else "") + (" --lightly-train PYTHON" if words.lightly_train else "")
-    command = f"python -m benchmarks.speed.pretrain_step --rounds {words.rounds}{more}"
-    name = "pretrain_step" if DEVICE.type == "cpu" else "pretrain_step_gpu"
+    grid = words.grid is not None
+    more = " ".join([" --grid", *words.grid]) if grid else ""
+    third = " --lightly-train PYTHON" if words.lightly_train else ""
+    command = f"python -m benchmarks.speed.pretrain_step --rounds {words.rounds}{more}{third}"
+    name = ("pretrain_grid" if grid else "pretrain_step") + ("" if DEVICE.type == "cpu" else "_gpu")
+    cases = [case for case in GRID if not words.grid or case["backbone"] in words.grid] if grid else CASES
+    rows = []
     with tempfile.TemporaryDirectory() as place:
         folders = {"small": Path(place) / "small", "12 megapixels": Path(place) / "large"}
         elpv_jpegs(folders["small"], 1024)
         elpv_jpegs(folders["12 megapixels"], 96, PHOTO)
-        for case in [*CASES, *(GRID if words.grid else [])]:
-            rows.append(measure(case, folders[case["photos"]], words.rounds, words.threads, words.lightly_train))
+        for case in cases:
+            row = measure(case, folders[case["photos"]], words.rounds, words.threads, words.lightly_train)
+            rows.append({"case": f"{case['objective']} {case['backbone']} {case['size']}", **row} if grid else row)
             print(rows[-1], flush=True)
-            path = write(name, rows, command)
+            path = write(name, rows, command, by="case" if grid else None)
     print(path)  # written after every row: an interruption costs one row, not all
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from visionft.data.sources import read
 from visionft.data.views import Views, batches
 from visionft.errors import CheckpointError
 from visionft.features import EVALUATION
+from visionft.kernels import fast_kernels
 from visionft.objective import Objective
 from visionft.precision import inference
 
@@ -78,14 +79,11 @@ class Predictor:
     @torch.no_grad()
     def probabilities(self, pixels: Sequence[np.ndarray], *, batch: int = 64) -> Tensor:
         """Probabilities of decoded images, N C."""
-        return torch.cat([*self._batches(pixels, batch)])
-
-    def _batches(self, pixels: Sequence[np.ndarray], batch: int) -> Iterator[Tensor]:
         data = Views(pixels, EVALUATION, {"image": self.images["size"]}, channels=self.images["channels"])
         device = next(self.model.parameters()).device
-        for part in batches(data, batch):
-            with inference(device):
-                yield self.model.predict(part["image"].to(device)).float().cpu()
+        with fast_kernels() as kernels, inference(device):
+            kernels.fold(self.model.backbone)
+            return torch.cat([self.model.predict(p["image"].to(device)).float().cpu() for p in batches(data, batch)])
 
     def _said(self, name: str, row: Tensor) -> Prediction:
         best = int(row.argmax())

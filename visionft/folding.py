@@ -1,0 +1,112 @@
+"""Batch norms that do not move, folded into the convolutions before them: one pass over memory less for each.
+
+A norm in eval mode is y = s x + t per channel, and a convolution is linear: s (W * x + b) + t = (s W) * x + (s b + t).
+The scaled filters are made anew at every call, from what weights and statistics are by then, and gradients reach W
+through them; so nothing in the model changes, and a state that is loaded meanwhile counts at once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Norm = nn.modules.batchnorm._BatchNorm
+
+
+def foldable(network: nn.Module, image: Tensor) -> dict[nn.Parameter, Norm]:
+    """Find, by passing `image` (1 C H W) through `network`, the filters whose output goes to one idle norm only."""
+    modes = {module: module.training for module in network.modules()}
+    idle = {id(m.running_mean): m for m in modes if isinstance(m, Norm) and not m.training and m.track_running_stats}
+    with torch.no_grad(), _Recorder() as recorder:
+        network.eval()(image)
+    for module, mode in modes.items():
+        module.training = mode
+    ways = {id(weight): weight for weight in recorder.weights}
+    return {
+        ways[key]: idle[norms.copy().pop()]
+        for key, norms in recorder.goes.items()
+        if len(norms) == 1 and norms <= idle.keys() and sum(norms <= other for other in recorder.goes.values()) == 1
+    }
+
+
+def scale_and_shift(norm: Norm) -> tuple[Tensor, Tensor]:
+    """s and t of a norm in eval mode, C each."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        scale = scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift + norm.bias if norm.affine else shift
+
+
+class Folds:
+    """Which convolutions take the norm behind them along; asked at every call of either."""
+
+    def __init__(self) -> None:
+        self.norms: dict[int, Norm] = {}  # by the identity of the convolution's weight
+        self.done: set[int] = set()  # identities of the running means of these norms
+        self.kept: list[nn.Parameter] = []  # alive, so that an identity stays what it is
+
+    def add(self, pairs: Mapping[nn.Parameter, Norm]) -> None:
+        """Fold these from now on."""
+        for weight, norm in pairs.items():
+            self.norms[id(weight)] = norm
+            self.done.add(id(norm.running_mean))
+            self.kept.append(weight)
+
+    def scaled(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of a convolution, with its norm's scale and shift in its filters and bias."""
+        if len(arguments) < 2 or (norm := self.norms.get(id(arguments[1]))) is None:
+            return arguments
+        image, weight, *rest = arguments
+        scale, shift = scale_and_shift(norm)
+        bias = shift if not rest or rest[0] is None else rest[0] * scale + shift
+        return (image, weight * scale[:, None, None, None], bias, *rest[1:])
+
+    def holds(self, arguments: tuple[Any, ...], words: Mapping[str, Any]) -> bool:
+        """Whether this call of a norm was done by the convolution before it."""
+        if len(arguments) < 2 or id(arguments[1]) not in self.done:
+            return False
+        if words.get("training"):
+            raise RuntimeError("a folded batch norm went back to training; fold after train() and eval()")
+        return True
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes where the output of every convolution goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[nn.Parameter] = []
+        self.goes: dict[int, set[int]] = defaultdict(set)  # weight -> running means of norms, or 0 for all else
+        self.made: dict[int, tuple[Tensor, int]] = {}  # convolved tensor (alive) -> weight
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is F.conv2d and isinstance(args[1], nn.Parameter):
+            self.weights.append(args[1])
+            self.made[id(result)] = result, id(args[1])
+        elif func is F.batch_norm and id(args[0]) in self.made:
+            self.goes[self.made[id(args[0])][1]].add(id(args[1]))
+            if result is args[0]:  # folded already, by a context around this one
+                del self.made[id(result)]
+        elif isinstance(result, Tensor):
+            for tensor in _tensors(args, kwargs or {}):
+                if id(tensor) in self.made:
+                    self.goes[self.made[id(tensor)][1]].add(0)
+        return result
+
+
+def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    for value in (*args, *kwargs.values()):
+        for one in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(one, Tensor):
+                yield one
