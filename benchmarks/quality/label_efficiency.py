@@ -1,9 +1,10 @@
 """How accuracy grows with labels from four starts: scratch, scratch + SSL, ImageNet, ImageNet + SSL.
 
-python -m benchmarks.quality.label_efficiency [DATASET...] [--shared FOLDER] [--minutes 5]
+python -m benchmarks.quality.label_efficiency [DATASET...] [--shared FOLDER] [--minutes 5] [--norms train]
 
 It runs `visionft study` on solar cells and textile (packages), Fashion-MNIST (Debian's package dataset-fashion-mnist)
 and, where FOLDER has them, clothing and a part of CIFAR-10. Test images are never trained on, with or without labels.
+--norms asks for batch norms that train, or stay, whatever the start, and writes label_efficiency_norms_train.json.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def rows_of(name: str, words: argparse.Namespace, place: Path) -> list[dict[str,
     """One dataset: a row for every start, answer and share of the labels."""
     done = vf.study(
         source(name, words.shared, place), **LITE, size=SIZES[name], seeds=words.seeds,
-        pretrain={"minutes": words.minutes}, finetune={"tune": words.tune}, starts=words.starts,
-        out=str(place / f"study-{name}"),
+        pretrain={"minutes": words.minutes, "batchnorm": words.norms}, finetune={"tune": words.tune},
+        starts=words.starts, out=str(place / f"study-{name}"),
     )  # fmt: skip
     shares = {row["labels"]: row["fraction"] for row in done.rows}
     return [
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--norms", default="auto", choices=["auto", "train", "frozen"])
     parser.add_argument("--tune", default="probe-then-full")
     parser.add_argument("--starts", nargs="+", default=[*NAMES], choices=[*NAMES])
     parser.add_argument("--out", type=Path, default=Path("runs/label_efficiency"))
@@ -95,7 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in words.datasets:
         rows += rows_of(name, words, words.out)
         done = f"{command} --seeds {words.seeds} --tune {words.tune} --starts {' '.join(words.starts)}"
-        print(write("label_efficiency", rows, done, by="dataset"))
+        file = "label_efficiency" + (f"_norms_{words.norms}" if words.norms != "auto" else "")
+        print(write(file, rows, f"{done} --norms {words.norms}", by="dataset"))
 
 
 if __name__ == "__main__":
