@@ -60,20 +60,21 @@ def features(
 def _compute(
     backbone: Backbone, pixels: Sequence[np.ndarray], size: int, batch: int, progress: Callable[[int, int], None] | None
 ) -> Tensor:
+    if not len(pixels):
+        return torch.zeros(0, backbone.dim)
     training, out = backbone.training, []
     data = Views(pixels, EVALUATION, {"image": size}, channels=backbone.channels)
     device = backbone.mean.device
     backbone.eval().to(memory_format=torch.channels_last)
     with fast_kernels() as kernels:
-        if len(pixels):
-            kernels.fold(backbone)
+        kernels.fold(backbone)
         for done, part in enumerate(batches(data, batch)):
             with inference(device):
                 out.append(backbone(part["image"].to(device)).float().cpu())
             if progress:
                 progress(min(len(data), (done + 1) * batch), len(data))
     backbone.train(training)
-    return torch.cat(out) if out else torch.zeros(0, backbone.dim)
+    return torch.cat(out)
 
 
 def _key(backbone: Backbone, size: int) -> str:

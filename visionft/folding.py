@@ -22,16 +22,18 @@ Norm = nn.modules.batchnorm._BatchNorm
 def foldable(network: nn.Module, image: Tensor) -> dict[nn.Parameter, Norm]:
     """Find, by passing `image` (1 C H W) through `network`, the filters whose output goes to one idle norm only."""
     modes = {module: module.training for module in network.modules()}
-    idle = {id(m.running_mean): m for m in modes if isinstance(m, Norm) and not m.training and m.track_running_stats}
-    with torch.no_grad(), _Recorder() as recorder:
-        network.eval()(image)
-    for module, mode in modes.items():
-        module.training = mode
-    ways = {id(weight): weight for weight in recorder.weights}
+    idle = {m.running_mean: m for m in modes if isinstance(m, Norm) and not m.training and m.track_running_stats}
+    try:
+        with torch.no_grad(), _Recorder() as recorder:
+            network.eval()(image)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    ways = recorder.goes.values()
     return {
-        ways[key]: idle[norms.copy().pop()]
-        for key, norms in recorder.goes.items()
-        if len(norms) == 1 and norms <= idle.keys() and sum(norms <= other for other in recorder.goes.values()) == 1
+        weight: idle[next(iter(goals))]
+        for weight, goals in recorder.goes.items()
+        if len(goals) == 1 and goals <= idle.keys() and sum(goals <= others for others in ways) == 1
     }
 
 
@@ -46,23 +48,20 @@ def scale_and_shift(norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 class Folds:
-    """Which convolutions take the norm behind them along; asked at every call of either."""
+    """Which convolutions take the norm behind them along; asked at every call of either, by the identity of tensors."""
 
     def __init__(self) -> None:
-        self.norms: dict[int, Norm] = {}  # by the identity of the convolution's weight
-        self.done: set[int] = set()  # identities of the running means of these norms
-        self.kept: list[nn.Parameter] = []  # alive, so that an identity stays what it is
+        self.norms: dict[nn.Parameter, Norm] = {}  # by the weight of the convolution
+        self.done: set[Tensor | None] = set()  # the running means of these norms
 
     def add(self, pairs: Mapping[nn.Parameter, Norm]) -> None:
         """Fold these from now on."""
-        for weight, norm in pairs.items():
-            self.norms[id(weight)] = norm
-            self.done.add(id(norm.running_mean))
-            self.kept.append(weight)
+        self.norms |= pairs
+        self.done |= {norm.running_mean for norm in pairs.values()}
 
     def scaled(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of a convolution, with its norm's scale and shift in its filters and bias."""
-        if len(arguments) < 2 or (norm := self.norms.get(id(arguments[1]))) is None:
+        if len(arguments) < 2 or (norm := self.norms.get(arguments[1])) is None:
             return arguments
         image, weight, *rest = arguments
         scale, shift = scale_and_shift(norm)
@@ -71,7 +70,7 @@ class Folds:
 
     def holds(self, arguments: tuple[Any, ...], words: Mapping[str, Any]) -> bool:
         """Whether this call of a norm was done by the convolution before it."""
-        if len(arguments) < 2 or id(arguments[1]) not in self.done:
+        if len(arguments) < 2 or arguments[1] not in self.done:
             return False
         if words.get("training"):
             raise RuntimeError("a folded batch norm went back to training; fold after train() and eval()")
@@ -83,25 +82,23 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weights: list[nn.Parameter] = []
-        self.goes: dict[int, set[int]] = defaultdict(set)  # weight -> running means of norms, or 0 for all else
-        self.made: dict[int, tuple[Tensor, int]] = {}  # convolved tensor (alive) -> weight
+        self.goes: dict[nn.Parameter, set[Tensor | None]] = defaultdict(set)  # running means; None is all else
+        self.made: dict[Tensor, nn.Parameter] = {}  # which filters made a tensor
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func is F.conv2d and isinstance(args[1], nn.Parameter):
-            self.weights.append(args[1])
-            self.made[id(result)] = result, id(args[1])
-        elif func is F.batch_norm and id(args[0]) in self.made:
-            self.goes[self.made[id(args[0])][1]].add(id(args[1]))
+            self.made[result] = args[1]
+        elif func is F.batch_norm and args[0] in self.made:
+            self.goes[self.made[args[0]]].add(args[1])
             if result is args[0]:  # folded already, by a context around this one
-                del self.made[id(result)]
+                del self.made[result]
         elif isinstance(result, Tensor):
             for tensor in _tensors(args, kwargs or {}):
-                if id(tensor) in self.made:
-                    self.goes[self.made[id(tensor)][1]].add(0)
+                if tensor in self.made:
+                    self.goes[self.made[tensor]].add(None)
         return result
 
 
