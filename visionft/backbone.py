@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from . import weights
+from .adapters import files as adapters
+from .adapters.attach import Adapter, merged
 from .config import suggest
 from .errors import ConfigError, WeightsError, first_line
 
@@ -41,6 +44,7 @@ class Backbone(nn.Module):
         size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        adapter: Any = None,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -53,6 +57,21 @@ class Backbone(nn.Module):
         self.register_buffer("mean", _per_channel(mean or cfg["mean"], channels), persistent=False)
         self.register_buffer("std", _per_channel(std or cfg["std"], channels), persistent=False)
         self.loaded = weights.Loaded("random initialisation", ())
+        self.adapter: Adapter | None = None
+        if adapter is not None:
+            self.adapt(adapter)
+
+    def adapt(self, choice: Any) -> None:
+        """Put an adapter to work: `lora`, or a mapping with `name` and options. Raises ConfigError if it cannot."""
+        self.adapter = Adapter(self.net, choice)
+
+    def merge(self) -> None:
+        """Make the adapter part of plain weights. Raises ConfigError for one that has no place there."""
+        state = merged(self.net)
+        device, training = self.mean.device, self.training
+        self.net, self.adapter = _create(self.name, self.channels, self.size), None
+        self.net.load_state_dict(state)
+        self.net.to(device).train(training)
 
     def forward(self, images: Tensor) -> Tensor:
         """B C H W -> B D, the pooled features that heads and objectives consume."""
@@ -76,6 +95,20 @@ class Backbone(nn.Module):
         groups = group_parameters(self.net, self.net.group_matcher(), reverse=True)
         return {f"net.{name}": depth for name, depth in groups.items()}
 
+    def stage_of(self) -> dict[str, int]:
+        """Stage of each parameter: a level of resolution, 0 with the stem; quarters of a net that has one level."""
+        depth = self.depth_of()
+        ends: dict[int, int] = {}  # reduction -> depth at which this level ends
+        for level in self.net.feature_info:
+            inside = [d for name, d in depth.items() if name.startswith(f"net.{level['module']}.")]
+            if inside:
+                ends[level["reduction"]] = max(inside)
+        bounds = sorted(ends.values())
+        if len(bounds) < 2:
+            top = max(depth.values())
+            bounds = [top * quarter // 4 for quarter in (1, 2, 3, 4)]
+        return {name: min(bisect.bisect_left(bounds, d), len(bounds) - 1) for name, d in depth.items()}
+
     def side(self, pixels: float) -> int:
         """The nearest image side that this model can take (a multiple of the patch, of 8 for convolutions)."""
         embed = getattr(self.net, "patch_embed", None)
@@ -88,7 +121,8 @@ class Backbone(nn.Module):
     def spec(self) -> dict[str, Any]:
         """What `load` needs to build this backbone again."""
         flat = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
-        return {"name": self.name, "channels": self.channels, "size": self.size, **flat}
+        adapter = {"adapter": self.adapter.spec} if self.adapter is not None else {}
+        return {"name": self.name, "channels": self.channels, "size": self.size, **flat, **adapter}
 
 
 def load(
@@ -148,8 +182,10 @@ def _from_run(run: Path, channels: int, size: int | None) -> Backbone:
     spec = {**info["backbone"], "size": size or info["backbone"]["size"]}
     if channels != spec["channels"]:
         raise WeightsError(f"{run} was trained on {spec['channels']} channels; set channels={spec['channels']}")
-    backbone = Backbone(**spec)
+    backbone = Backbone(**{**spec, "adapter": None})
     backbone.loaded = weights.fill(backbone.net, weights.read(file), f"run {run}")
+    if "adapter" in spec:
+        backbone.adapter, _ = adapters.load(run / "adapter", backbone.net)
     return backbone
 
 

@@ -78,7 +78,8 @@ def _compute(
 
 
 def _key(backbone: Backbone, size: int) -> str:
-    text = [fingerprint(backbone.net), backbone.spec(), size, native_bf16(backbone.mean.device), ARITHMETIC]
+    weights = fingerprint(backbone.net if backbone.adapter is None else backbone)
+    text = [weights, backbone.spec(), size, native_bf16(backbone.mean.device), ARITHMETIC]
     return hashlib.blake2b(repr(text).encode(), digest_size=16).hexdigest()
 
 

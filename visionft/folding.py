@@ -89,9 +89,7 @@ class _Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is F.conv2d and isinstance(args[1], nn.Parameter):
-            self.made[result] = args[1]
-        elif func is F.batch_norm and args[0] in self.made:
+        if func is F.batch_norm and args[0] in self.made:
             self.goes[self.made[args[0]]].add(args[1])
             if result is args[0]:  # folded already, by a context around this one
                 del self.made[result]
@@ -99,6 +97,8 @@ class _Recorder(TorchFunctionMode):
             for tensor in _tensors(args, kwargs or {}):
                 if tensor in self.made:
                     self.goes[self.made[tensor]].add(None)
+            if func is F.conv2d and isinstance(args[1], nn.Parameter):
+                self.made[result] = args[1]
         return result
 
 

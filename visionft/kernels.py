@@ -54,14 +54,15 @@ class Kernels(TorchFunctionMode):
         self.folds = Folds()
 
     def fold(self, backbone: Any) -> int:
-        """Spare the batch norms of a backbone that are in eval mode now, and stay so; returns how many."""
+        """Spare the batch norms of a backbone that are in eval mode now, until the next call; returns how many."""
+        self.folds = Folds()
         if not any(isinstance(module, Norm) and not module.training for module in backbone.modules()):
             return 0
         side = backbone.side(backbone.size or FOLDED_AT)
-        before, mean = len(self.folds.norms), backbone.mean
+        mean = backbone.mean
         image = torch.zeros(1, backbone.channels, side, side, device=mean.device, dtype=mean.dtype)
         self.folds.add(foldable(backbone.net, image))
-        return len(self.folds.norms) - before
+        return len(self.folds.norms)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -26,7 +26,7 @@ def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
     """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory."""
     groups = tuning.groups(objective, recipe)
     twin = copy.deepcopy(objective)
-    tuning.settle(twin)
+    tuning.settle(twin, norms_stay=tuning.norms_stay(objective, recipe))
     count = min(SAMPLED, len(data))
     device = torch.device("cpu")
     batch = {key: value.to(device) for key, value in data.collate([data[Draw(i)] for i in range(count)]).items()}

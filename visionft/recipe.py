@@ -52,7 +52,9 @@ class Recipe:
     compile: bool = key(False, "torch.compile the objective (30-60 s first; pays on GPUs)")
     workers: int = key(0, "processes that load data; 0 is best on two cores with a cache")
     seed: int = key(0, "every random draw is a function of (seed, step or image, rank)")
-    tune: Any = key("full", "what learns: full, probe, last:K, layerwise, layerwise:R or a table {pattern: rate}")
+    tune: Any = key(
+        "full", "what learns: full, probe, last:K, stage:K, layerwise, layerwise:R, gradual, or a table {pattern: rate}"
+    )
     batchnorm: Literal["auto", "train", "frozen"] = key("train", NORMS)
     ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
     grow: float = key(1.0, "begin with images of this share of the size and grow to all of it in thirds of the run")
@@ -124,7 +126,16 @@ class Finetune(Images, Recipe):
         False, "keep every group on one side of a split (parts, patients), instead of stratifying by it"
     )
     out: str = key("runs/finetune", "the run folder; an unfinished run in it is resumed")
-    tune: Any = key("probe-then-full", "probe, probe-then-full, full, last:K, layerwise, or a table {pattern: rate}")
+    tune: Any = key(
+        "probe-then-full",
+        "probe, probe-then-full, full (all but this begin with a probe's head), last:K, stage:K, layerwise, gradual, "
+        "surgical:first, surgical:last, norm, bias, or a table {pattern: rate}",
+    )
+    adapter: Any = key(
+        "none",
+        "what learns beside a frozen network: lora, ssf, bottleneck, prompts, prefix; options as adapter.NAME=value",
+        options=True,
+    )
     batchnorm: Literal["auto", "train", "frozen"] = key("frozen", NORMS)
     batch: int = key(32, "images per optimizer step, over all processes")
     epochs: float | None = key(None, "passes over the data; 10 when neither steps nor minutes is given")

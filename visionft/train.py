@@ -80,6 +80,9 @@ def fit(
         if recipe.patience and evaluate is not None and not run.step:
             log(0, run.examine(evaluate))  # the start stands for election too
         while not run.over:
+            if run.thaw():
+                kernels.fold(run.objective.backbone)
+                model = run.wrap()
             losses = run.advance(model, batches)
             if run.due(recipe.log_every):
                 log(run.step, parallel.mean({k: float(v) for k, v in losses.items()}) | run.pace())
@@ -126,7 +129,7 @@ class Run:
 
     def begin(self, found: Checkpoint | None) -> None:
         """Settle the modules, and either choose the arithmetic or become the run that wrote the checkpoint."""
-        tuning.settle(self.objective)
+        self.settle()
         self.objective.to(memory_format=torch.channels_last)
         if found:
             self.restore(found)
@@ -137,6 +140,17 @@ class Run:
                 rehearse(self.objective, self.feed.sample(2), self.recipe.grow)
         self.began = time.perf_counter()
         self.progress = self._progress()
+
+    def settle(self) -> None:
+        """Every module in the mode that it trains in."""
+        tuning.settle(self.objective, norms_stay=tuning.norms_stay(self.objective, self.recipe))
+
+    def thaw(self) -> bool:
+        """Let what is due to learn by now learn; says whether there was any."""
+        found = tuning.thaw(self.optimizer, self.progress)
+        if found:
+            self.settle()
+        return found
 
     @property
     def over(self) -> bool:
@@ -233,7 +247,7 @@ class Run:
                     self.stopped = self.best.see(self.step, metrics, self.objective)
                 except Stop as stop:
                     self.stopped, metrics = str(stop), stop.metrics
-        tuning.settle(self.objective)
+        self.settle()
         if parallel.agree(float(bool(self.stopped))) and not self.stopped:
             self.stopped = "process 0 stopped"
         return metrics

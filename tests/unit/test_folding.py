@@ -82,6 +82,23 @@ def test_only_outputs_that_go_nowhere_else_are_folded():
     assert {network.first.weight: network.one} == foldable(network, torch.randn(1, 3, 8, 8))
 
 
+class Straight(nn.Module):
+    """A convolution whose output goes to a norm and, raw, to another convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.norm = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Both ways, added."""
+        y = self.first(x)
+        return self.norm(y) + self.second(y)
+
+
+def test_what_another_convolution_reads_raw_is_not_folded():
+    assert foldable(lively(Straight()).eval(), torch.randn(1, 3, 8, 8)) == {}
+
+
 def test_a_state_that_is_loaded_counts_at_once():
     network, other = (lively(Backbone("test_resnet", size=32)).eval() for _ in range(2))
     for parameter in other.parameters():

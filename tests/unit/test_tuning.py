@@ -73,7 +73,23 @@ def test_a_table_that_cannot_be_meant_is_refused(model, rules, said):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("choice", ["fulll", "last", "last:x", "layerwise:x", "layerwise:-1", "probe:3"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "fulll",
+        "last",
+        "last:x",
+        "last:0",
+        "stage:x",
+        "layerwise:x",
+        "layerwise:-1",
+        "probe:3",
+        "surgical",
+        "surgical:middle",
+        "gradual:2",
+        "bias:1",
+    ],
+)
 def test_a_word_that_is_no_table_is_refused_with_what_there_is(model, choice):
     with pytest.raises(ConfigError, match=re.escape(choice)):
         apply(model, table(model, choice), lr=1.0, weight_decay=0.0)
@@ -207,3 +223,140 @@ def test_the_description_accounts_for_every_weight(make_objective):
     frozen = next(weights for name, _, _, weights in rows if "frozen" in name)
     patch = model.backbone.net.patch_embed
     assert frozen == sum(p.numel() for m in (patch, model.teacher) for p in m.parameters())
+
+
+STAGES = {"test_resnet": 4, "test_efficientnet": 4, "test_vit": 4, "vit_tiny_patch16_224": 4, "convnext_atto": 4}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_follow_the_depth_and_are_what_the_architecture_calls_so(name):
+    backbone = Backbone(name)
+    stage, depth = backbone.stage_of(), backbone.depth_of()
+    assert stage.keys() == depth.keys()
+    by_depth = [stage[n] for n in sorted(depth, key=depth.__getitem__)]
+    assert by_depth == sorted(by_depth)
+    assert max(stage.values()) + 1 >= STAGES[name]
+    assert set(stage.values()) == set(range(max(stage.values()) + 1))
+
+
+def test_the_stages_of_a_resnet_are_its_layers():
+    for name, stage in Backbone("resnet18").stage_of().items():
+        assert stage == {"layer2": 1, "layer3": 2, "layer4": 3}.get(name.split(".")[1], 0), name
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_k_trains_the_last_k_stages_and_the_head(make_objective, name):
+    model = make_objective("classify", name)
+    stage = {f"backbone.{n}": s for n, s in model.backbone.stage_of().items()}
+    top = max(stage.values())
+    for parameter, rate in apply_to(model, "stage:2").items():
+        assert (rate > 0) == (stage.get(parameter, top) > top - 2), parameter
+
+
+@pytest.mark.parametrize(("choice", "stage"), [("surgical:first", 0), ("surgical:last", -1)])
+def test_surgical_tuning_trains_one_stage_and_the_head(make_objective, choice, stage):
+    model = make_objective("classify", "test_resnet")
+    stages = {f"backbone.{n}": s for n, s in model.backbone.stage_of().items()}
+    wanted = stage % (max(stages.values()) + 1)
+    for parameter, rate in apply_to(model, choice).items():
+        assert (rate > 0) == (stages.get(parameter, wanted) == wanted), parameter
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+def test_bias_and_norm_train_these_and_the_head(make_objective, name):
+    for choice in ("bias", "norm"):
+        model = make_objective("classify", name)
+        owners = dict(model.named_modules())
+        found = apply_to(model, choice)
+        for parameter, rate in found.items():
+            owner, leaf = owners[parameter.rpartition(".")[0]], parameter.rpartition(".")[2]
+            norm = isinstance(owner, (nn.BatchNorm2d, nn.LayerNorm)) or "Norm" in type(owner).__name__
+            wanted = parameter.startswith("head.") or (leaf == "bias" if choice == "bias" else norm)
+            assert (rate > 0) == wanted, (choice, parameter)
+        assert any(rate for parameter, rate in found.items() if parameter.startswith("backbone."))
+
+
+@pytest.mark.parametrize("choice", ["norm", "bias"])
+def test_the_affine_weights_of_norms_learn_while_their_statistics_stay(make_objective, make_data, choice):
+    model = make_objective("classify", "test_resnet")
+    before = {k: v.clone() for k, v in model.backbone.state_dict().items()}
+    recipe = Recipe(steps=3, batch=8, tune=choice, batchnorm="frozen", precision="fp32", optim=Optim(lr=0.1))
+    fit(model, make_data(model), recipe)
+    moved = {k for k, v in model.backbone.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved
+    assert not any("running" in k or "num_batches" in k for k in moved)
+    owners = dict(model.backbone.named_modules())
+    assert all(isinstance(owners[k.rpartition(".")[0]], nn.BatchNorm2d) for k in moved)
+
+
+def test_gradual_unfreezing_begins_with_the_last_stage_and_ends_with_all(make_objective):
+    model = make_objective("classify", "test_resnet")
+    groups = apply(model, table(model, "gradual"), lr=1.0, weight_decay=0.0)
+    begins = {
+        name: g["begin"] for g in groups for name, p in model.named_parameters() if any(p is q for q in g["params"])
+    }
+    stage = {f"backbone.{n}": s for n, s in model.backbone.stage_of().items()}
+    top = max(stage.values())
+    assert begins["head.weight"] == 0
+    for name, s in stage.items():
+        assert begins[name] == pytest.approx(0.5 * (top - s) / top, abs=1e-4), name
+    assert set(begins) == {n for n, _ in model.named_parameters()}
+
+
+def test_what_is_unfrozen_later_moves_then_and_not_before(make_objective, make_data):
+    model = make_objective("classify", "test_resnet")
+    first = model.backbone.net.conv1[0].weight
+    seen = {"before": [], "after": []}
+    start = first.detach().clone()
+
+    def log(step, metrics):
+        if "progress" in metrics:
+            seen["before" if metrics["progress"] <= 0.5 else "after"].append(torch.equal(first, start))
+
+    recipe = Recipe(
+        steps=8, batch=8, precision="fp32", log_every=1, optim=Optim(lr=0.1, warmup=0.0),
+        tune={r"backbone\..*": "0.5 from 0.5", r".*": 1.0},
+    )  # fmt: skip
+    fit(model, make_data(model), recipe, log=log)
+    assert seen["before"] and all(seen["before"])
+    assert seen["after"] and not any(seen["after"])
+
+
+def test_a_run_that_thaws_resumes_to_the_same_weights(make_objective, make_data, tmp_path):
+    recipe = Recipe(steps=6, batch=8, precision="fp32", tune="gradual", save_every=1, log_every=1,
+                    batchnorm="frozen", optim=Optim(lr=0.05))  # fmt: skip
+    whole = make_objective("classify", "test_resnet")
+    start = {k: v.clone() for k, v in whole.state_dict().items()}
+    fit(whole, make_data(whole), recipe, out=tmp_path / "whole")
+
+    def kill(step, metrics):
+        if step == 4:
+            raise InterruptedError
+
+    broken = make_objective("classify", "test_resnet")
+    broken.load_state_dict(start)
+    with pytest.raises(InterruptedError):
+        fit(broken, make_data(broken), recipe, out=tmp_path / "broken", log=kill)
+    again = make_objective("classify", "test_resnet")
+    fit(again, make_data(again), recipe, out=tmp_path / "broken")
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "value", ["fast", "1 from", "1 from 1", "1 from -0.1", "-1 from 0.2", True, None, "1 until 0.5"]
+)
+def test_a_rate_that_is_none_is_refused(value):
+    with pytest.raises(ConfigError, match="has rate"):
+        tuning.check({r".*": value})
+
+
+def test_an_adapter_leaves_the_network_and_trains_the_head(make_objective, make_data):
+    model = make_objective("classify", "test_resnet")
+    model.backbone.adapt("lora")
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    recipe = Recipe(steps=4, batch=8, precision="fp32", batchnorm="frozen", optim=Optim(lr=0.1))
+    fit(model, make_data(model), recipe)
+    moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert {"head.weight", "head.bias"} <= moved
+    assert any(k.startswith("backbone.adapter.") for k in moved)
+    assert not any(k.startswith("backbone.net.") for k in moved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from visionft import backbone as backbones
 from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs, tuning
+from visionft.adapters import files as adapters
+from visionft.adapters.attach import check
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import split
 from visionft.data.views import Views
-from visionft.errors import DataError
+from visionft.errors import ConfigError, DataError
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.probe import Probe
 from visionft.evaluation.worth import Labelled, floor
@@ -69,6 +72,7 @@ def finetune(
     ready = prepared or prepare(recipe, console, labelled=True)
     parts = _split(recipe, ready)
     model, training = build(recipe, ready, parts)
+    _adapt(recipe, copy.deepcopy(model))  # what does not fit must be said before anything is written
     out, began = Path(recipe.out), time.perf_counter()
     runs.begin(out, recipe, ready.table.fingerprint)
     console.say(f"{len(parts.train.table)} images to train, {len(parts.val.table)} to choose by, "
@@ -80,9 +84,10 @@ def finetune(
     metrics = {name: _judge(p, parts.test) for name, p in answers.items()}
     for name, m in metrics.items():
         console.say(f"  floor, {name} on frozen features: {line(m)}")
-    if recipe.tune in ("probe", "probe-then-full"):
+    if recipe.tune != "full":
         start = probe if recipe.tune == "probe" else probe_train
         model.start_from(start.weight, start.bias)
+    _adapt(recipe, model)
     fitted = None
     predictor = Predictor(model, parts.train.table.classes, _images(recipe))
     if recipe.tune != "probe":  # a probe is solved, not trained
@@ -94,6 +99,8 @@ def finetune(
     answers["finetuned"] = predictor.probabilities(parts.test.pixels)
     metrics["finetuned"] = _judge(answers["finetuned"], parts.test)
     console.say(f"  test, {recipe.tune}: {line(metrics['finetuned'])}")
+    if model.backbone.adapter is not None:
+        _keep_adapter(out, model, console)
     if parallel.rank() == 0:
         chapters.finetuning_report(out, ready.scan, metrics, answers, parts.test)
         checkpoint.finish(out, model, _info(recipe, model, ready, parts, metrics, fitted, began))
@@ -106,6 +113,7 @@ def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     objective.find(recipe.task)
     ready = prepare(recipe, console or Console(), labelled=True, dry=True)
     model, training = build(recipe, ready, _split(recipe, ready))
+    _adapt(recipe, model)
     return plan(model, training, recipe)
 
 
@@ -125,6 +133,23 @@ def build(recipe: Finetune, ready: Prepared, parts: _Parts) -> tuple[Any, Views]
         seed=recipe.seed,
     )
     return model, training
+
+
+def _adapt(recipe: Finetune, model: Any) -> None:
+    """Put the recipe's adapter to work; it begins as the seed says, whatever was drawn before."""
+    if recipe.adapter != "none":
+        torch.manual_seed(recipe.seed)
+        model.backbone.adapt(recipe.adapter)
+
+
+def _keep_adapter(out: Path, model: Any, console: Console) -> None:
+    """Write the adapter as a folder of its own, and leave a plain network where its weights can say the same."""
+    backbone = model.backbone
+    if parallel.rank() == 0:
+        adapters.save(out / "adapter", backbone.net, backbone.adapter, model.head)
+    if backbone.adapter.merges:
+        backbone.merge()
+        console.say(f"the adapter is merged into plain weights, and kept apart in {out / 'adapter'}")
 
 
 class _Evaluate:
@@ -174,6 +199,10 @@ def _judge(probabilities: Tensor, test: Labelled) -> Metrics:
 
 def _complete(recipe: Finetune) -> Finetune:
     tuning.check(recipe.tune)
+    if recipe.adapter != "none":
+        check(recipe.adapter)
+        if recipe.tune == "probe":
+            raise ConfigError("tune=probe trains no adapter; leave tune out, or leave adapter out")
     if recipe.steps or recipe.epochs or recipe.minutes:
         return recipe
     return dataclasses.replace(recipe, epochs=EPOCHS)

@@ -1,0 +1,330 @@
+"""Few weights beside a frozen network: nothing changes at first, names stay, files reload exactly, merging is exact."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+
+import peft
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from visionft.adapters import files
+from visionft.adapters.attach import ADAPTERS, Adapter, merged
+from visionft.adapters.quantised import BLOCK, decode, encode
+from visionft.errors import CheckpointError, ConfigError, WeightsError
+
+NETS = {
+    "test_vit": (160, {}),
+    "test_efficientnet": (64, {}),
+    "test_resnet": (64, {}),
+    "test_convnext": (64, {}),
+    "regnetx_002": (64, {}),
+    "beit_base_patch16_224": (32, {"img_size": 32, "embed_dim": 48, "depth": 2, "num_heads": 3}),
+    "swinv2_tiny_window8_256": (
+        64,
+        {"img_size": 64, "embed_dim": 24, "depths": (1, 1, 1, 1), "window_size": 2, "num_heads": (1, 2, 3, 4)},
+    ),
+}
+MERGING = ["lora", {"name": "lora", "dora": True}, {"name": "lora", "layers": ".*"}, {"name": "lora", "base": "nf4"},
+           {"name": "lora", "base": "int8"}, "ssf"]  # fmt: skip
+TOKENS = ["prompts", "prefix"]
+CHOICES = [(net, choice) for net in NETS for choice in [*MERGING, "bottleneck"]] + [("test_vit", c) for c in TOKENS]
+
+
+def network(name: str, *, blank: bool = False) -> nn.Module:
+    """A network in eval mode whose norms have seen something, and whose every weight matters; `blank`: as built."""
+    torch.manual_seed(0)
+    net = timm.create_model(name, num_classes=0, **NETS[name][1])
+    if not blank:
+        stir(net, 0.05)
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+def stir(module: nn.Module, by: float) -> None:
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(torch.randn_like(p) * by)
+
+
+def images(name: str) -> torch.Tensor:
+    side = NETS[name][0]
+    return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def answer(net: nn.Module, name: str) -> torch.Tensor:
+    return net(images(name))
+
+
+def is_base(choice) -> bool:
+    return isinstance(choice, dict) and "base" in choice
+
+
+@pytest.mark.parametrize(("name", "choice"), CHOICES, ids=str)
+def test_names_stay_and_only_the_parts_learn(name, choice):
+    net = network(name)
+    keys, before = set(net.state_dict()), answer(net, name)
+    adapter = Adapter(net, choice)
+    assert set(net.state_dict()) == keys
+    if not is_base(choice) and choice not in TOKENS:
+        torch.testing.assert_close(answer(net, name), before, msg="an adapter that has not learnt changes nothing")
+    stir(adapter, 0.05)
+    assert not torch.allclose(answer(net, name), before, atol=1e-4)
+    for p in net.parameters():
+        p.requires_grad_(False)
+    net(images(name)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapter.parameters())
+    assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize(("name", "choice"), [c for c in CHOICES if c[1] in MERGING], ids=str)
+def test_a_merged_network_is_a_plain_one_that_says_the_same(name, choice):
+    net = network(name)
+    adapter = Adapter(net, choice)
+    stir(adapter, 0.05)
+    plain = network(name, blank=True)
+    plain.load_state_dict(merged(net))
+    said = answer(net, name)
+    torch.testing.assert_close(answer(plain, name), said, rtol=0, atol=1e-5 * float(said.abs().max()))
+    assert adapter.merges
+
+
+@pytest.mark.parametrize("choice", ["bottleneck", *TOKENS])
+def test_what_has_no_place_in_plain_weights_says_so(choice):
+    net = network("test_vit")
+    assert not Adapter(net, choice).merges
+    with pytest.raises(ConfigError, match="cannot become weights of a plain net"):
+        merged(net)
+
+
+@pytest.mark.parametrize(("name", "choice"), CHOICES, ids=str)
+def test_files_reload_exactly_with_buffers_and_head(tmp_path, name, choice):
+    net = network(name)
+    start = copy.deepcopy(net)
+    adapter, head = Adapter(net, choice), nn.Linear(net.num_features, 5)
+    stir(adapter, 0.05)
+    with torch.no_grad():
+        net.train()(images(name))  # batch norms that moved belong to the answer
+    net.eval()
+    files.save(tmp_path, net, adapter, head)
+    _, state = files.load(tmp_path, start)
+    again = nn.Linear(net.num_features, 5)
+    again.load_state_dict(state)
+    assert torch.equal(again(answer(start, name)), head(answer(net, name)))
+
+
+def test_a_copy_has_an_adapter_of_its_own():
+    net = network("test_vit")
+    pair = nn.ModuleList([net, Adapter(net, "lora")])
+    stir(pair[1], 0.05)
+    twin = copy.deepcopy(pair)
+    before = answer(twin[0], "test_vit")
+    stir(pair[1], 0.5)
+    assert torch.equal(answer(twin[0], "test_vit"), before)
+    stir(twin[1], 0.5)
+    assert not torch.allclose(answer(twin[0], "test_vit"), before)
+
+
+@pytest.mark.parametrize("rslora", [True, False])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(6, 4),
+        nn.Conv2d(6, 4, 3, stride=2, padding=1),
+        nn.Conv2d(6, 6, 3, groups=6),
+        nn.Conv2d(6, 4, 1, groups=2, bias=False),
+    ],
+    ids=str,
+)
+def test_lora_is_the_weight_plus_a_product_of_two_thin_ones(layer, rslora):
+    x = torch.randn(3, 6) if isinstance(layer, nn.Linear) else torch.randn(3, 6, 8, 8)
+    net = nn.Sequential(copy.deepcopy(layer))
+    adapter = Adapter(net, {"name": "lora", "rank": 2, "alpha": 3.0, "rslora": rslora, "layers": ".*"})
+    stir(adapter, 0.3)
+    rank = min(2, layer.weight[0].numel())
+    part = adapter.parts()["0"]
+    product = part.lora_B.weight.flatten(1) @ part.lora_A.weight.flatten(1)
+    scale = 3.0 / (math.sqrt(rank) if rslora else rank)
+    wanted = copy.deepcopy(layer)
+    wanted.weight.data += scale * product.view_as(layer.weight)
+    torch.testing.assert_close(net(x), wanted(x))
+
+
+def test_dora_gives_each_row_the_learned_length_in_the_changed_direction():
+    layer, x = nn.Linear(6, 4), torch.randn(3, 6)
+    net = nn.Sequential(copy.deepcopy(layer))
+    adapter = Adapter(net, {"name": "lora", "rank": 2, "dora": True, "layers": ".*"})
+    stir(adapter, 0.3)
+    part = adapter.parts()["0"]
+    changed = layer.weight + part.change()
+    rows = part.lora_magnitude_vector.weight.flatten() / changed.norm(dim=1)
+    torch.testing.assert_close(net(x), F.linear(x, rows[:, None] * changed, layer.bias))
+
+
+def test_no_gradient_as_large_as_a_weight_is_computed():
+    net = network("test_vit")
+    Adapter(net, "lora")
+    for p in net.parameters():
+        p.requires_grad_(False)
+    largest = max(p.numel() for p in net.parameters())
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        loss = net(images("test_vit")).square().mean()
+    seen = []
+    for tensor in saved:
+        if tensor.requires_grad and not tensor.is_leaf:
+            tensor.register_hook(lambda g: seen.append(g.shape))
+    loss.backward()
+    assert seen
+    weights = {p.shape for p in net.parameters() if p.numel() == largest}
+    assert not weights & {torch.Size(s) for s in seen} and not weights & {torch.Size(s[::-1]) for s in seen}
+
+
+def test_a_prefix_is_seen_by_every_query_before_the_keys_that_are_there():
+    net = network("test_vit")
+    attention = net.blocks[0].attn
+    x = torch.randn(2, 7, net.embed_dim)
+    qkv = attention.qkv(x).view(2, 7, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    adapter = Adapter(net, {"name": "prefix", "count": 3})
+    stir(adapter, 0.5)
+    part = adapter.parts()["blocks.0.attn"]
+    query, key, value = qkv
+    key, value = (torch.cat([mine.expand(2, -1, -1, -1), theirs], 2) for mine, theirs in
+                  ((part.keys, key), (part.values, value)))  # fmt: skip
+    scores = (query @ key.mT / math.sqrt(query.shape[-1])).softmax(-1)
+    torch.testing.assert_close(attention(x), attention.proj((scores @ value).transpose(1, 2).flatten(2)))
+
+
+def test_prompts_are_tokens_that_leave_with_their_block():
+    net = network("test_vit")
+    block = copy.deepcopy(net.blocks[1])
+    adapter = Adapter(net, {"name": "prompts", "count": 4})
+    x = torch.randn(2, 7, net.embed_dim)
+    tokens = adapter.parts()["blocks.1"].tokens
+    assert tokens.shape == (4, net.embed_dim)
+    torch.testing.assert_close(net.blocks[1](x), block(torch.cat([x, tokens.expand(2, -1, -1)], 1))[:, :7])
+
+
+@pytest.mark.parametrize(("bits", "cosine", "bytes_a_weight"), [("int8", 0.9999, 1.05), ("nf4", 0.99, 0.57)])
+@pytest.mark.parametrize("shape", [(48, 192), (5, 7), (1, 64)], ids=str)
+def test_codes_are_small_close_and_made_again_from_what_they_say(bits, cosine, bytes_a_weight, shape):
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.02
+    codes, scales = encode(weight, bits)
+    decoded = decode(codes, scales, weight.shape, bits)
+    again, same = encode(decoded, bits)
+    assert torch.equal(again, codes)
+    torch.testing.assert_close(same, scales, rtol=1e-6, atol=0)
+    assert F.cosine_similarity(decoded.flatten(), weight.flatten(), dim=0) > cosine
+    if weight.numel() % BLOCK == 0 and weight.shape[1] > BLOCK:
+        held = codes.numel() * codes.element_size() + scales.numel() * scales.element_size()
+        assert held / weight.numel() < bytes_a_weight
+    assert torch.equal(decode(*encode(torch.zeros(shape), bits), torch.Size(shape), bits), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("bits", ["int8", "nf4"])
+def test_a_coded_base_trains_evaluates_and_trains_again(bits):
+    net = network("test_vit")
+    adapter = Adapter(net, {"name": "lora", "base": bits})
+    for p in net.parameters():
+        p.requires_grad_(False)
+    base = {name: t.clone() for name, t in net.state_dict().items()}
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-2)
+    target = torch.randn(2, net.num_features, generator=torch.Generator().manual_seed(2))
+    losses = []
+    for _ in range(3):
+        net.train()
+        for _ in range(4):
+            loss = F.mse_loss(net(images("test_vit")), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        one, other = answer(net.eval(), "test_vit"), answer(net, "test_vit")
+        assert torch.equal(one, other)
+    assert losses[-1] < 0.9 * losses[0]
+    assert all(torch.equal(t, base[name]) for name, t in net.state_dict().items())
+    fresh = network("test_vit")
+    twin = Adapter(fresh, {"name": "lora", "base": bits})
+    fresh.load_state_dict(net.state_dict())
+    twin.load_state_dict(adapter.state_dict())
+    assert torch.equal(answer(fresh, "test_vit"), answer(net, "test_vit"))
+
+
+def test_the_gradient_through_codes_is_that_of_the_decoded_weight():
+    net = nn.Sequential(nn.Linear(64, 8))
+    Adapter(net, {"name": "lora", "base": "int8", "layers": ".*"})
+    x = torch.randn(3, 64, requires_grad=True)
+    net(x).square().sum().backward()
+    y = F.linear(x.detach(), net[0].own_weight, net[0].own_bias)
+    torch.testing.assert_close(x.grad, 2 * y @ net[0].own_weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "said"),
+    [
+        ("test_vit", "lorra", "did you mean lora"),
+        ("test_vit", {"name": "lora", "rang": 4}, "adapter.rank"),
+        ("test_vit", {"name": "lora", "rank": 0}, "adapter.rank=0"),
+        ("test_vit", {"name": "lora", "base": "int4"}, "int8 and nf4"),
+        ("test_vit", {"name": "lora", "layers": "nothing"}, "no layer matches"),
+        ("test_resnet", "prompts", "plain ViT"),
+        ("test_convnext", "prefix", "plain ViT"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_in_words(name, choice, said):
+    with pytest.raises(ConfigError, match=said):
+        Adapter(network(name), choice)
+
+
+def test_an_adapter_is_put_in_once():
+    net = network("test_vit")
+    Adapter(net, "lora")
+    with pytest.raises(ConfigError, match="merge it first"):
+        Adapter(net, "ssf")
+
+
+def test_a_file_for_another_network_or_no_file_is_refused(tmp_path):
+    net = network("test_resnet")
+    files.save(tmp_path / "a", net, Adapter(net, "lora"))
+    with pytest.raises(WeightsError, match="another network"):
+        files.load(tmp_path / "a", network("test_efficientnet"))
+    with pytest.raises(CheckpointError, match="no whole adapter"):
+        files.load(tmp_path / "b", network("test_resnet"))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet", "test_resnet"])
+@pytest.mark.parametrize("dora", [False, True])
+def test_peft_reads_the_files_and_says_the_same(tmp_path, name, dora):
+    net = network(name)
+    head = nn.Linear(net.num_features, 5)
+    adapter = Adapter(net, {"name": "lora", "dora": dora, "alpha": 4.0})
+    stir(adapter, 0.05)
+    files.save(tmp_path, net, adapter, head)
+    whole = timm.create_model(name, num_classes=5, **NETS[name][1])
+    whole.load_state_dict(network(name).state_dict(), strict=False)
+    read = peft.PeftModel.from_pretrained(whole, str(tmp_path)).eval()
+    torch.testing.assert_close(answer(read, name), head(answer(net, name)), rtol=1e-4, atol=1e-4)
+
+
+def test_every_adapter_says_what_its_options_mean():
+    for name, make in ADAPTERS.items():
+        for option in [*make.__kwdefaults__]:
+            assert f"{option}: " in make.__doc__, (name, option)
+
+
+def test_the_config_names_what_learns(tmp_path):
+    net = network("test_vit")
+    files.save(tmp_path, net, Adapter(net, {"name": "lora", "rank": 4}))
+    facts = json.loads((tmp_path / files.CONFIG).read_text())
+    assert facts["r"] == 4 and facts["peft_type"] == "LORA"
+    assert "blocks.0.attn.qkv" in facts["target_modules"]
