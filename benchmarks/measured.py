@@ -111,22 +111,72 @@ def probe(rows: Rows) -> list[str]:
 
 def time_to_knn(rows: Rows) -> list[str]:
     """How soon our features are as good as lightly's."""
-    lines = [
-        [row["data"], f"{row['backbone']}, {row['size']} px, {row['side']}", f"{row['seconds']:.0f}",
-         *(f"{row[k]:.3f} ({row[f'{k}_low']:.3f} to {row[f'{k}_high']:.3f})" for k in ("knn", "probe"))]
-        for row in rows if "side" in row
-    ]  # fmt: skip
-    ends = [row for row in rows if "speedup" in row]
+    lines = []
+    for row in (row for row in rows if "side" in row):
+        shrunk = f", grow={row['grow']:g}" if row["grow"] < 1 else ""
+        lines.append(
+            [
+                row["case"],
+                f"{row['side']}{shrunk}",
+                f"{row['seconds']:.0f}",
+                row["seeds"],
+                *(f"{row[k]:.3f} ({row[f'{k}_low']:.3f} to {row[f'{k}_high']:.3f})" for k in ("knn", "probe")),
+            ]
+        )
     words = "; ".join(
-        f"{row['data']}: {row['speedup']:.1f}x" if row["speedup"] else f"{row['data']}: {row['why']}" for row in ends
-    )
+        f"{row['case']}: {row['speedup']:.1f}x" if row["speedup"] else f"{row['case']}: {row['why']}"
+        for row in rows if "speedup" in row
+    )  # fmt: skip
     return [
-        "SimCLR from the same start on the same photos, one process after the other: lightly's loop for ten epochs, "
-        "ours for shares of its time (`python -m benchmarks.quality.time_to_knn`). Time to lightly's kNN accuracy, "
-        f"over the budgets tried: {words}.",
+        "SimCLR from the same start on the same photos, one process after the other: lightly's loop for all its "
+        "epochs, ours for shares of its time (`python -m benchmarks.quality.time_to_knn`). Time to lightly's kNN "
+        f"accuracy, over the budgets tried: {words}.",
         "",
-        *_table(["photos", "", "seconds", "kNN", "linear probe"], lines),
+        *_table(["photos and start", "", "seconds", "seeds", "kNN", "linear probe"], lines),
     ]
+
+
+def peer_quality(rows: Rows) -> list[str]:
+    """The same number of steps on the same photos: our features and lightly's."""
+    lines = []
+    for row in (row for row in rows if row["side"] == "difference"):
+        cells = [f"{row['objective']} {row['backbone']}, {row['steps']} steps"]
+        for judge in ("knn", "probe"):
+            for side in ("ours", "lightly"):
+                same = [r[judge] for r in rows if r["side"] == side and r["objective"] == row["objective"]]
+                cells.append(f"{statistics.mean(same):.3f}")
+            cells.append(f"{row[judge]:+.3f} ({row[f'{judge}_low']:+.3f} to {row[f'{judge}_high']:+.3f})")
+        lines.append(cells)
+    headers = ["", *(f"{judge}, {side}" for judge in ("kNN", "probe") for side in ("ours", "lightly", "difference"))]
+    seeds, data = rows[-1]["seeds"], rows[-1]["data"]
+    return [
+        f"The same steps on the same photos ({data}) from random weights, {seeds} seeds "
+        "(`python -m benchmarks.quality.peer_quality`):",
+        "",
+        *_table(headers, lines),
+    ]
+
+
+def pretrain_grid(rows: Rows) -> list[str]:
+    """The speed of methods, networks and sizes, over lightly (and LightlyTrain)."""
+    sizes = sorted({row["size"] for row in rows})
+    lines = []
+    for key in dict.fromkeys((row["objective"], row["backbone"]) for row in rows):
+        cells = {row["size"]: row for row in rows if (row["objective"], row["backbone"]) == key}
+        lines.append([" ".join(key), *(_faster(cells.get(size)) for size in sizes)])
+    return [
+        "Methods, networks and sizes, batch 32: our images per second and how many times lightly's loop (and "
+        "LightlyTrain) that is (`python -m benchmarks.speed.pretrain_step --grid`):",
+        "",
+        *_table(["", *(f"{size} px" for size in sizes)], lines),
+    ]
+
+
+def _faster(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    third = f", {row['speedup_vs_lightlytrain']:.2f}x" if "speedup_vs_lightlytrain" in row else ""
+    return f"{row['ours_img_s']:.1f} ({row['speedup_vs_lightly']:.2f}x{third})"
 
 
 def label_efficiency(rows: Rows) -> list[str]:
@@ -153,7 +203,7 @@ def label_efficiency(rows: Rows) -> list[str]:
     ]
 
 
-SECTIONS = (elpv, pretrain_step, time_to_knn, label_efficiency, depthwise, memory, probe)
+SECTIONS = (elpv, pretrain_step, pretrain_grid, peer_quality, time_to_knn, label_efficiency, depthwise, memory, probe)
 
 
 def section() -> str:

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, study
+    from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, rank, study
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
     from .journeys.quickstart import quickstart
@@ -23,12 +23,12 @@ _EXPORTS = {
     "DataError": "errors", "DivergedError": "errors", "VisionftError": "errors", "WeightsError": "errors",
     "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
-    "fit": "train", "study": "api", "objectives": "api",
+    "fit": "train", "study": "api", "objectives": "api", "rank": "api",
 }  # fmt: skip
 __all__ = [
     "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
     "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "augment", "embed",
-    "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "study",
+    "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "rank", "study",
 ]  # fmt: skip
 
 

@@ -156,6 +156,14 @@ def study(recipe: recipe.Study, *, quiet: bool = False) -> Any:
     return run(recipe, console=_console(quiet))
 
 
+@verb(recipe.Rank)
+def rank(recipe: recipe.Rank, *, quiet: bool = False) -> Any:
+    """Compare backbones on labelled images by what frozen features are worth; returns rows, best first, and words."""
+    from .journeys.rank import rank as run
+
+    return run(recipe, console=_console(quiet))
+
+
 @verb(recipe.Objectives)
 def objectives(recipe: recipe.Objectives) -> list[Entry]:
     """What a backbone can be pretrained for: one entry an objective, plug-ins too, with its cost in memory."""

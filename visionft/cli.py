@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "predict": (recipe.Predict, "visionft predict runs/finetune IMAGE..."),
     "embed": (recipe.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
     "study": (recipe.Study, "visionft study data=labelled/ unlabeled=photos/"),
+    "rank": (recipe.Rank, "visionft rank data=labelled/ backbones=resnet18,convnext_atto,runs/pretrain"),
     "objectives": (recipe.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
     "augment": (recipe.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
 }
@@ -107,6 +108,8 @@ def _lines(name: str, result: Any, made: Any) -> list[str]:
         from .catalogue import lines
 
         return lines(result, made.backbone, made.size, whole=bool(made.name))
+    if name == "rank":
+        return list(result.lines())
     if name == "evaluate":
         return [json.dumps(result, indent=2)]
     if name == "embed":

@@ -231,6 +231,8 @@ def _convert(kind: Any, value: Any) -> tuple[bool, Any]:
     plain_kind = typing.get_origin(kind) or kind
     if plain_kind is tuple and isinstance(value, list):
         return True, tuple(value)
+    if plain_kind is list and isinstance(value, str):
+        return True, [yaml.safe_load(part) for part in value.split(",")]  # a,b,c on the command line
     if not isinstance(plain_kind, type) or (isinstance(value, bool) and plain_kind is not bool):
         return False, value
     return isinstance(value, plain_kind), value

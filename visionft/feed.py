@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from . import parallel
+from .errors import ConfigError
 from .order import Order
 from .prefetch import ahead
 from .recipe import Recipe
@@ -51,5 +53,20 @@ class Feed:
     def _order(self, step: int) -> Order:
         r, world = self.recipe, parallel.world()
         return Order(
-            len(self.data), r.batch, seed=r.seed, parts=r.accumulate, rank=parallel.rank(), world=world, start=step
+            len(self.data),
+            r.batch,
+            seed=r.seed,
+            parts=r.accumulate,
+            rank=parallel.rank(),
+            world=world,
+            start=step,
+            labels=self._labels(),
         )
+
+    def _labels(self) -> np.ndarray | None:
+        if self.recipe.sampler == "natural":
+            return None
+        labels = getattr(self.data, "columns", {}).get("label")
+        if labels is None:
+            raise ConfigError("sampler=balanced needs labelled images; leave sampler=natural")
+        return labels.numpy()  # type: ignore[no-any-return]

@@ -27,14 +27,31 @@ def build(groups: list[dict[str, Any]], optim: Optim, device: torch.device) -> t
 
 
 def set_rate(optimizer: torch.optim.Optimizer, progress: float, optim: Optim) -> None:
-    """Raise the rate linearly to its peak, then let it fall by half a cosine to `final` of it."""
-    if progress < optim.warmup:
-        ramp = progress / optim.warmup
-    else:
-        fallen = (1 + math.cos(math.pi * (progress - optim.warmup) / max(1 - optim.warmup, 1e-9))) / 2
-        ramp = optim.final + (1 - optim.final) * fallen
+    """Give every group its share of its peak rate at this progress in [0, 1]; one-cycle moves momentum, too."""
+    share = share_at(progress, optim)
     for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * ramp
+        group["lr"] = group["peak"] * share
+        if optim.schedule == "one-cycle":
+            momentum = HIGH - (HIGH - LOW) * share  # low where the rate is high
+            group |= {"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum}
+
+
+FIRST, HIGH, LOW = 1 / 25, 0.95, 0.85  # of one-cycle (arXiv:1708.07120, as fast.ai runs it)
+
+
+def share_at(progress: float, optim: Optim) -> float:
+    """Share of the peak rate: a rise over the warm-up, then a fall to `final`."""
+    if progress < optim.warmup:
+        risen = progress / optim.warmup
+        return FIRST + (1 - FIRST) * _wave(risen) if optim.schedule == "one-cycle" else risen
+    fallen = (progress - optim.warmup) / max(1 - optim.warmup, 1e-9)
+    shape = {"cosine": _wave(fallen), "one-cycle": _wave(fallen), "linear": fallen, "constant": 0.0}[optim.schedule]
+    return 1 - (1 - optim.final) * shape
+
+
+def _wave(x: float) -> float:
+    """From 0 to 1 along half a cosine."""
+    return (1 - math.cos(math.pi * x)) / 2
 
 
 class Average:

@@ -29,10 +29,19 @@ class Order:
     """
 
     def __init__(
-        self, size: int, batch: int, *, seed: int, parts: int = 1, rank: int = 0, world: int = 1, start: int = 0
+        self,
+        size: int,
+        batch: int,
+        *,
+        seed: int,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        labels: np.ndarray | None = None,  # N: every class is then drawn as often as every other
     ) -> None:
         self.size, self.batch, self.seed, self.start = size, batch, seed, start
-        self.parts, self.rank, self.world = parts, rank, world
+        self.parts, self.rank, self.world, self.labels = parts, rank, world, labels
 
     def __iter__(self) -> Iterator[list[Draw]]:
         step, share = self.start, self.batch // self.parts // self.world
@@ -46,8 +55,34 @@ class Order:
     def of(self, step: int) -> list[Draw]:
         """All images of a step, counted from 0; an epoch's last images and the next one's first may share a step."""
         places = range(step * self.batch, (step + 1) * self.batch)
-        orders = {e: permutation(self.size, self.seed, e) for e in {p // self.size for p in places}}
-        return [Draw(int(orders[p // self.size][p % self.size]), p // self.size) for p in places]
+        draws = {epoch: self._epoch(epoch) for epoch in {p // self.size for p in places}}
+        return [Draw(*map(int, draws[p // self.size][p % self.size])) for p in places]
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        if self.labels is not None:
+            return balanced(self.labels, self.seed, epoch)
+        order = permutation(self.size, self.seed, epoch)
+        return np.stack([order, np.full(self.size, epoch)], 1)
+
+
+def balanced(labels: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """N 2: as many images as there are, classes in equal shares, and how often each was drawn before.
+
+    Slots are dealt to the classes in turn, without end; each class goes through its own images, every time in another
+    order. The second column takes the place of the epoch: an image that comes twice is augmented in two ways.
+    """
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    slots = epoch * len(labels) + np.arange(len(labels))
+    turns = slots // len(members)
+    found = np.empty((len(labels), 2), np.int64)
+    for k, own in enumerate(members):
+        here = slots % len(members) == k
+        times = turns[here] // len(own)
+        orders = {t: own[permutation(len(own), seed, (t << 20) + k)] for t in np.unique(times).tolist()}
+        found[here, 0] = [orders[t][i] for t, i in zip(times.tolist(), (turns[here] % len(own)).tolist(), strict=True)]
+        found[here, 1] = times
+    shuffled: np.ndarray = found[permutation(len(labels), seed, epoch)]
+    return shuffled
 
 
 def permutation(size: int, seed: int, epoch: int) -> np.ndarray:

@@ -32,8 +32,11 @@ class Optim:
     lr: float = key(3e-4, "peak learning rate, as used (no hidden scaling with the batch)")
     weight_decay: float = key(0.05, "decoupled for adamw, L2 for sgd and lars; never on biases and norms")
     momentum: float = key(0.9, "of sgd and lars")
-    warmup: float = key(0.05, "share of the run in which the rate rises from 0")
-    final: float = key(0.0, "share of the peak rate that is left at the end of the cosine")
+    schedule: Literal["cosine", "linear", "constant", "one-cycle"] = key(
+        "cosine", "how the rate falls after the warm-up; one-cycle also rises by a cosine, while momentum falls"
+    )
+    warmup: float = key(0.05, "share of the run in which the rate rises from 0 (one-cycle: from 1/25; take 0.25)")
+    final: float = key(0.0, "share of the peak rate that is left at the end")
     clip: float | None = key(1.0, "largest gradient norm; null does not clip")
 
 
@@ -56,6 +59,9 @@ class Recipe:
         "full", "what learns: full, probe, last:K, stage:K, layerwise, layerwise:R, gradual, or a table {pattern: rate}"
     )
     batchnorm: Literal["auto", "train", "frozen"] = key("train", NORMS)
+    sampler: Literal["natural", "balanced"] = key(
+        "natural", "balanced draws every class as often as every other; a rare image then comes more often"
+    )
     ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
     grow: float = key(1.0, "begin with images of this share of the size and grow to all of it in thirds of the run")
     log_every: int = key(10, "steps between lines of metrics.jsonl")
@@ -212,6 +218,21 @@ class Study(Images):
         for share in self.fractions:
             if not (isinstance(share, (int, float)) and 0 < share <= 1):
                 raise ConfigError(f"fractions={share} makes no sense: shares lie above 0 and at most at 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank(Images):
+    """Compare backbones on your labels before anything is trained."""
+
+    backbones: list[Any] = key(
+        ["tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"],
+        "timm models or run folders; NAME@WEIGHTS for other weights than `weights` says",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.backbones:
+            raise ConfigError("backbones is empty; name some, e.g. backbones=[resnet18,runs/pretrain]")
 
 
 @dataclass(frozen=True, kw_only=True)

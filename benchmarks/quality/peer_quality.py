@@ -40,7 +40,7 @@ def pair(case: Case, words: argparse.Namespace, seed: int, place: Path) -> dict[
 
 def rows_of(case: Case, words: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     """A row for every seed and side, and their difference."""
-    base = {"data": words.data, **vars(case), "steps": words.steps}
+    base = {"data": Path(words.data).name, **vars(case), "steps": words.steps}
     rows: list[dict[str, Any]] = []
     hits: dict[tuple[str, str], list[np.ndarray]] = {}
     for seed in range(words.seeds):

@@ -173,3 +173,26 @@ def test_weights_are_lent_for_a_block_and_given_back_even_after_an_error():
     assert model.weight.tolist() == [1.0] * 3
     with swapped(model, None):
         assert model.weight.tolist() == [1.0] * 3
+
+
+def test_linear_and_constant_rates():
+    assert rate(0.05, warmup=0.1, schedule="linear") == pytest.approx(1.0)
+    assert rate(0.1 + 0.9 / 3, warmup=0.1, schedule="linear") == pytest.approx(2 * 2 / 3)
+    assert rate(1.0, warmup=0.1, schedule="linear", final=0.25) == pytest.approx(0.5)
+    assert [rate(p, warmup=0.1, schedule="constant") for p in (0.1, 0.5, 1.0)] == [pytest.approx(2.0)] * 3
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_one_cycle_lowers_momentum_where_the_rate_is_high(name):
+    weight, optim = nn.Parameter(torch.ones(1)), Optim(name=name, schedule="one-cycle", warmup=0.25)
+    optimizer = build([{"params": [weight], "lr": 2.0, "weight_decay": 0.0}], optim, CPU)
+    group = optimizer.param_groups[0]
+    seen = []
+    for progress in (0.0, 0.125, 0.25, 0.625, 1.0):
+        set_rate(optimizer, progress, optim)
+        seen.append((group["lr"], group["betas"][0] if name == "adamw" else group["momentum"]))
+    rates, momenta = zip(*seen, strict=True)
+    assert rates == pytest.approx((2 / 25, 2 * (1 / 25 + 24 / 50), 2.0, 1.0, 0.0), abs=1e-12)
+    assert momenta == pytest.approx([0.95 - 0.1 * r / 2 for r in rates])
+    if name == "adamw":
+        assert group["betas"][1] == 0.999

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import pickle
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,3 +71,29 @@ def test_device_seeds_are_repeatable_and_differ_between_steps_and_ranks(seed, st
     assert here == seed_of(seed, step, rank)
     assert 0 <= here < 2**63
     assert len({here, seed_of(seed, step + 1, rank), seed_of(seed, step, rank + 1), seed_of(seed + 1, step, rank)}) == 4
+
+
+labelled = st.lists(st.integers(0, 4), min_size=2, max_size=40)
+
+
+@given(labelled, st.integers(1, 12), seeds)
+@settings(max_examples=60, deadline=None)
+def test_balanced_every_class_comes_as_often_and_every_image_of_it_too(labels, batch, seed):
+    labels = np.array(labels)
+    steps = -(-4 * len(labels) // batch)
+    stream = [d for part in drawn(Order(len(labels), batch, seed=seed, labels=labels), steps) for d in part]
+    stream = stream[: 4 * len(labels)]
+    assert len(set(stream)) == len(stream), "an image that comes again is augmented in another way"
+    of_class = collections.Counter(int(labels[index]) for index, _ in stream)
+    assert max(of_class.values()) - min(of_class.get(c, 0) for c in np.unique(labels)) <= 1
+    for c in np.unique(labels):
+        times = collections.Counter(index for index, _ in stream if labels[index] == c)
+        assert max(times.values()) - min(times[i] for i in np.flatnonzero(labels == c)) <= 1
+
+
+@given(labelled, st.integers(1, 12), seeds, st.integers(0, 30))
+@settings(max_examples=60, deadline=None)
+def test_balanced_a_step_needs_nothing_of_the_steps_before(labels, batch, seed, start):
+    labels = np.array(labels)
+    resumed = drawn(Order(len(labels), batch, seed=seed, start=start, labels=labels), 3)
+    assert resumed == drawn(Order(len(labels), batch, seed=seed, labels=labels), start + 3)[start:]

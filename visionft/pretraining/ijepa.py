@@ -65,7 +65,8 @@ class IJEPA(Objective):
         patches = patchify(images, self.patch)  # B N P
         side = math.isqrt(patches.shape[1])
         seen, blocks = split(batch["draw"], side, self.blocks, self.area)  # B K, B M T
-        guess = self.predict(encode(self.backbone.net, patches, seen), seen, blocks, side)  # B M T D
+        tokens = encode(self.backbone.net, patches, seen)[:, self.backbone.net.num_prefix_tokens :]
+        guess = self.predict(tokens, seen, blocks, side)  # B M T D
         with torch.no_grad():
             net = self.teacher.backbone.net
             known = net.forward_features(images)[:, net.num_prefix_tokens :].float()  # B N D

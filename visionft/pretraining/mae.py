@@ -13,7 +13,7 @@ from visionft.backbone import Backbone
 from visionft.errors import ConfigError
 from visionft.objective import Objective, View, noise
 
-from .tokens import encode, patchify, pick, plain_vit, unpatchify
+from .tokens import begin, encode, patchify, pick, plain_vit, spread, unpatchify, where
 
 
 class MAE(Objective):
@@ -40,10 +40,14 @@ class MAE(Objective):
         self.backbone, self.mask = backbone, mask
         self.patch: int = vit.patch_embed.patch_size[0]
         self.bridge = nn.Linear(backbone.dim, width)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.position = nn.Parameter(0.02 * torch.randn(1, vit.patch_embed.num_patches, width))
+        self.mask_token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.position = nn.Buffer(where(vit.patch_embed.grid_size, width), persistent=False)
         self.decoder = nn.Sequential(*[Block(width, heads) for _ in range(depth)], nn.LayerNorm(width))
         self.pixels = nn.Linear(width, backbone.channels * self.patch**2)
+        for part in (self.bridge, self.decoder, self.pixels):
+            spread(part)
+        if not backbone.loaded.loaded:
+            begin(vit)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean squared error of the hidden patches, each normalised by its own mean and variance."""
@@ -57,10 +61,12 @@ class MAE(Objective):
         keep = min(max(1, round(order.shape[1] * (1 - self.mask))), order.shape[1] - 1)
         seen, hidden = order[:, :keep], order[:, keep:]
 
-        tokens = self.bridge(encode(self.backbone.net, patches, seen))  # B K D
+        tokens = self.bridge(encode(self.backbone.net, patches, seen))
+        prefix, tokens = tokens.split([tokens.shape[1] - keep, keep], 1)  # B 1 D, the class token, and B K D
         canvas = self.mask_token.to(tokens.dtype).expand(*order.shape, -1)
-        canvas = canvas.scatter(1, seen[..., None].expand_as(tokens), tokens)
-        return patches, hidden, self.pixels(pick(self.decoder(canvas + self.position), hidden))
+        canvas = canvas.scatter(1, seen[..., None].expand_as(tokens), tokens) + self.position
+        decoded = self.decoder(torch.cat([prefix, canvas], 1))[:, prefix.shape[1] :]
+        return patches, hidden, self.pixels(pick(decoded, hidden))
 
     def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What it saw, and what it made of that; the mean and contrast of a hidden patch, never guessed, are given."""

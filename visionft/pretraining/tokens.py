@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from visionft.backbone import Backbone
 from visionft.errors import ConfigError
@@ -24,7 +25,7 @@ def plain_vit(backbone: Backbone, objective: str) -> Any:
 
 
 def encode(vit: Any, patches: Tensor, seen: Tensor) -> Tensor:
-    """B N P, B K -> B K D: embed and encode the visible patches alone, which saves the time of the others."""
+    """B N P, B K -> B prefix+K D: embed and encode the visible patches alone, which saves the time of the others."""
     count, kernel = patches.shape[1], vit.patch_embed.proj
     grid = (math.isqrt(count), -1) if vit.dynamic_img_size else (count,)
     frame = vit._pos_embed(kernel.weight.new_zeros(1, count, len(kernel.weight)).unflatten(1, grid))  # 1 prefix+N D
@@ -34,7 +35,34 @@ def encode(vit: Any, patches: Tensor, seen: Tensor) -> Tensor:
     x = x + pick(position.expand(len(x), -1, -1), seen)
     x = torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], 1)
     x = vit.norm(vit.blocks(vit.norm_pre(x)))
-    return x[:, prefix.shape[1] :] + unused(vit, x)  # type: ignore[no-any-return]
+    return x + unused(vit, x)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def begin(vit: Any) -> None:
+    """Weights as MAE begins with them (arXiv:2111.06377): Xavier, and positions that say where they are.
+
+    timm's own begin so small that for the first hundreds of steps attention hardly tells one place from another.
+    """
+    spread(vit)
+    kernel = vit.patch_embed.proj.weight
+    nn.init.xavier_uniform_(kernel.view(len(kernel), -1))  # patches are embedded by one product
+    places = where(vit.patch_embed.grid_size, vit.embed_dim)
+    vit.pos_embed[:, -len(places) :] = places
+
+
+def spread(module: nn.Module) -> None:
+    """Draw all products' weights as Xavier would."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+
+
+def where(grid: tuple[int, int], width: int) -> Tensor:
+    """Sines and cosines that tell the places of a grid apart, N D. ConfigError for a width that 4 does not divide."""
+    if width % 4:
+        raise ConfigError(f"width={width} cannot hold sines and cosines of two axes; take a multiple of 4")
+    return build_sincos2d_pos_embed([*grid], width)  # type: ignore[no-any-return]
 
 
 def encode_hidden(vit: Any, images: Tensor, hidden: Tensor, mask_token: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,7 +123,7 @@ def build(recipe: Finetune, ready: Prepared, parts: _Parts) -> tuple[Any, Views]
     torch.manual_seed(recipe.seed)
     cls, options = objective.find(recipe.task)
     backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
-    model: Objective = cls(backbone, **{"classes": len(ready.table.classes), **options})
+    model: Objective = cls(backbone, **{**_filled(cls, parts), **options})
     views = {"image": dataclasses.replace(model.sees["image"], policy=recipe.policy)}
     training = Views(
         parts.train.pixels,
@@ -150,6 +151,14 @@ def _keep_adapter(out: Path, model: Any, console: Console) -> None:
     if backbone.adapter.merges:
         backbone.merge()
         console.say(f"the adapter is merged into plain weights, and kept apart in {out / 'adapter'}")
+
+
+def _filled(task: type[Objective], parts: _Parts) -> dict[str, Any]:
+    """What a task is told of the training images, as far as it asks."""
+    table = parts.train.table
+    counts = np.bincount(table.labels, minlength=len(table.classes)).tolist()
+    return {name: value for name, value in (("classes", len(counts)), ("counts", counts))
+            if name in config.options(task)}  # fmt: skip
 
 
 class _Evaluate:
@@ -223,10 +232,11 @@ def _info(
     fitted: Fitted | None, began: float,
 ) -> dict[str, Any]:  # fmt: skip
     name, options = config.named(config.plain(recipe)["task"], "task")
+    filled = _filled(type(model), parts)
     sizes = {name: len(part.table) for name, part in vars(parts).items()}
     return {
         "verb": "finetune",
-        "task": {"name": name, "classes": len(ready.table.classes), **options},
+        "task": {"name": name, **filled, **options},
         "classes": list(ready.table.classes),
         "images": _images(recipe),
         "backbone": model.backbone.spec(),

@@ -17,6 +17,7 @@ from visionft.pretraining.dino import DINO
 from visionft.pretraining.mae import MAE
 from visionft.pretraining.simclr import SimCLR
 from visionft.pretraining.tokens import encode, patchify
+from visionft.weights import Loaded
 
 B = 5
 
@@ -98,10 +99,12 @@ def masked_loss(model: MAE, batch: dict[str, torch.Tensor]) -> float:
         ]
         seen = order[b, :keep]
         tokens = model.bridge(encode(model.backbone.net, torch.stack(patches)[None], seen[None]))[0]
+        prefix, tokens = tokens[:-keep], tokens[-keep:]
         canvas = [model.mask_token[0, 0]] * count
         for token, place in zip(tokens, seen.tolist(), strict=True):
             canvas[place] = token
-        guess = model.pixels(model.decoder(torch.stack(canvas)[None] + model.position))[0]
+        whole = torch.cat([prefix, torch.stack(canvas) + model.position])[None]
+        guess = model.pixels(model.decoder(whole))[0, len(prefix) :]
         for place in range(count):
             if place not in seen.tolist():
                 target = (patches[place] - patches[place].mean()) / (patches[place].var() + 1e-6).sqrt()
@@ -164,10 +167,11 @@ def test_with_every_patch_visible_the_encoder_is_timms(kind, batch):
     model = MAE(backbone).eval()
     patches = patchify(backbone.normalise(batch["image"]), 8)
     everything = torch.arange(16).expand(B, -1)
-    theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))[:, backbone.net.num_prefix_tokens :]
+    theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))
     torch.testing.assert_close(encode(model.backbone.net, patches, everything), theirs, rtol=1e-4, atol=1e-5)
-    backwards = encode(model.backbone.net, patches, everything.flip(1)).flip(1)
-    torch.testing.assert_close(backwards, theirs, rtol=1e-4, atol=1e-5)  # positions go with their patches
+    extra = backbone.net.num_prefix_tokens
+    backwards = encode(model.backbone.net, patches, everything.flip(1))[:, extra:].flip(1)
+    torch.testing.assert_close(backwards, theirs[:, extra:], rtol=1e-4, atol=1e-5)  # positions go with their patches
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_vit2", "test_vit3", "test_vit4"])
@@ -176,7 +180,7 @@ def test_timms_own_vits_are_encoded_as_timm_does(name, batch):
     backbone = Backbone(name, size=32)
     model = MAE(backbone).eval()
     patches = patchify(backbone.normalise(batch["image"]), model.patch)
-    theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))[:, backbone.net.num_prefix_tokens :]
+    theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))
     mine = encode(model.backbone.net, patches, torch.arange(patches.shape[1]).expand(B, -1))
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
@@ -299,3 +303,34 @@ def test_dino_needs_no_small_crops(make_objective, batch):
     model = make_objective("dino").eval()
     only = {k: v for k, v in batch.items() if k != "crops"}
     assert model(only)["loss"].isfinite()
+
+
+def test_mae_begins_a_random_encoder_where_the_paper_does_and_leaves_a_trained_one():
+    fresh, told = Backbone("test_vit", size=32), Backbone("test_vit", size=32)
+    told.loaded = Loaded("a file", ("pos_embed",))
+    kept = {k: v.clone() for k, v in told.net.state_dict().items()}
+    MAE(fresh), MAE(told)
+    assert all(torch.equal(v, kept[k]) for k, v in told.net.state_dict().items())
+    places = fresh.net.pos_embed[0, fresh.net.num_prefix_tokens :].detach()
+    count, width = places.shape
+    side = int(count**0.5)
+    for row in range(side):
+        for column in range(side):
+            place = places[row * side + column]
+            half = width // 4
+            for axis, at in ((0, row), (1, column)):
+                bands = 10000.0 ** -(torch.arange(half) / half)
+                torch.testing.assert_close(place[axis * half : (axis + 1) * half], (at * bands).sin())
+                torch.testing.assert_close(place[(axis + 2) * half : (axis + 3) * half], (at * bands).cos())
+    qkv = fresh.net.blocks[0].attn.qkv.weight
+    bound = (6 / sum(qkv.shape)) ** 0.5
+    assert 0.9 * bound < float(qkv.detach().abs().max()) <= bound
+
+
+def test_the_class_token_learns_from_what_the_decoder_makes_of_it(make_objective, batch):
+    """It is what a class-token ViT is judged by: without a loss that reaches its last state it would learn nothing."""
+    model, seen = make_objective("mae").train(), []
+    model.backbone.net.norm.register_forward_hook(lambda module, given, out: seen.append(out))
+    loss = model(batch)["loss"]
+    (gradient,) = torch.autograd.grad(loss, seen[:1])
+    assert gradient[:, : model.backbone.net.num_prefix_tokens].abs().sum() > 0

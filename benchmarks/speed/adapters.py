@@ -1,0 +1,106 @@
+"""What a training step costs with each adapter and tuning table: time, what learns, memory.
+
+    python -m benchmarks.speed.adapters [--rounds 7]          writes results/adapters.json
+
+Every contestant is a run of the real loop on random images, whose arithmetic (fp32 or bf16) is the faster one as
+measured at its start; all of a network step in turn. `memory_mb` is weights as they are kept, gradients, moments and
+what autograd keeps between forward and backward. Rows of accuracies are added by `benchmarks.quality.adapters`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import interleave, medians, write
+from visionft.backbone import Backbone
+from visionft.data.views import Views
+from visionft.kernels import fast_kernels, keep_memory
+from visionft.objective import View
+from visionft.plan import activations
+from visionft.recipe import Finetune
+from visionft.tasks.classify import Classify
+from visionft.train import Run
+
+NETWORKS = [("vit_small_patch16_224", 112, 32), ("tf_efficientnet_lite0", 128, 32)]
+METHODS: dict[str, dict[str, Any]] = {
+    "full": {"tune": "full"},
+    "probe": {"tune": {r"backbone\..*": 0.0, r".*": 1.0}},  # every step through the frozen network; no cached features
+    "lora": {"adapter": "lora"},
+    "dora": {"adapter": {"name": "lora", "dora": True}},
+    "qlora nf4": {"adapter": {"name": "lora", "base": "nf4"}},
+    "qlora int8": {"adapter": {"name": "lora", "base": "int8"}},
+    "ssf": {"adapter": "ssf"},
+    "bias": {"tune": "bias"},
+    "bottleneck": {"adapter": "bottleneck"},
+    "prompts": {"adapter": "prompts"},
+    "prefix": {"adapter": "prefix"},
+}
+TOKENS = ("prompts", "prefix")
+
+
+def start(network: str, size: int, batch: int, how: dict[str, Any], rounds: int) -> tuple[Run, Callable[[], None]]:
+    """A run of the real loop, and what makes its next step."""
+    torch.manual_seed(0)
+    model = Classify(Backbone(network, size=size), classes=10)
+    recipe = Finetune(size=size, batch=batch, steps=rounds + 10, **how)
+    if recipe.adapter != "none":
+        model.backbone.adapt(recipe.adapter)
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(2 * batch)]
+    labels = rng.integers(0, 10, len(pixels))
+    run = Run(
+        model, Views(pixels, {"image": View("none")}, {"image": size}, labels=labels), recipe, torch.device("cpu")
+    )
+    run.begin(None)
+    wrapped, batches = run.wrap(), run.batches()
+
+    def step() -> None:
+        with fast_kernels() as kernels:
+            kernels.folds = folds
+            run.advance(wrapped, batches)
+
+    with fast_kernels() as kernels:
+        kernels.fold(model.backbone)
+        folds = kernels.folds
+    return run, step
+
+
+def measure(network: str, size: int, batch: int, rounds: int) -> list[dict[str, Any]]:
+    """A row for each method that the network takes."""
+    methods = {name: how for name, how in METHODS.items() if network.startswith("vit") or name not in TOKENS}
+    made = {name: start(network, size, batch, how, rounds) for name, how in methods.items()}
+    seconds = medians(interleave({name: step for name, (_, step) in made.items()}, rounds))
+    rows = []
+    for name, (run, _) in made.items():
+        learns = sum(p.numel() for p in run.learned)
+        held = sum(t.numel() * t.element_size() for t in [*run.objective.parameters(), *run.objective.buffers()])
+        total = sum(p.numel() for p in made["full"][0].objective.parameters())
+        kept = activations(run.objective, dict(run.feed.sample(batch)), run.precision)
+        row = {
+            "network": network, "size": size, "batch": batch, "method": name, "learns": learns,
+            "share": round(learns / total, 5), "step_ms": round(1e3 * seconds[name], 1),
+            "of_full": round(seconds[name] / seconds["full"], 3), "precision": str(run.precision),
+            "memory_mb": round((held + 12 * learns + kept) / 2**20, 1),
+        }  # fmt: skip
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def main() -> None:
+    """Both networks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    words = parser.parse_args()
+    keep_memory()
+    rows = [row for network in NETWORKS for row in measure(*network, words.rounds)]
+    print(write("adapters", rows, f"python -m benchmarks.speed.adapters --rounds {words.rounds}"))
+
+
+if __name__ == "__main__":
+    main()
