@@ -97,6 +97,21 @@ def memory(rows: Rows) -> list[str]:
     ]
 
 
+def adapters(rows: Rows) -> list[str]:
+    """What a step costs with each adapter."""
+    lines = [
+        [f"{row['network']}, {row['size']} px, batch {row['batch']}", row["method"], f"{row['share']:.2%}",
+         f"{row['step_ms']:.0f}", f"{row['of_full']:.2f}", f"{row['memory_mb']:.0f}"]
+        for row in rows if "step_ms" in row
+    ]  # fmt: skip
+    return [
+        "What a training step costs with each adapter or tuning table, in turn "
+        "(`python -m benchmarks.speed.adapters`); memory is weights, gradients, moments and what autograd keeps:",
+        "",
+        *_table(["network", "method", "weights that learn", "step, ms", "of full", "memory, MB"], lines),
+    ]
+
+
 def probe(rows: Rows) -> list[str]:
     """A probe on cached features."""
     case = {row["case"]: row for row in rows}
@@ -203,7 +218,18 @@ def label_efficiency(rows: Rows) -> list[str]:
     ]
 
 
-SECTIONS = (elpv, pretrain_step, pretrain_grid, peer_quality, time_to_knn, label_efficiency, depthwise, memory, probe)
+SECTIONS = (
+    elpv,
+    pretrain_step,
+    pretrain_grid,
+    peer_quality,
+    time_to_knn,
+    label_efficiency,
+    depthwise,
+    memory,
+    adapters,
+    probe,
+)
 
 
 def section() -> str:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import backbone as backbones
-from . import config, recipe
+from . import backbones, config, recipe
 from .atomic import replace
 from .data.prepare import prepare
 from .data.scan import scan

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import bisect
-import json
-import os
-import re
-import socket
-import urllib.parse
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -19,10 +13,8 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from . import weights
-from .adapters import files as adapters
-from .adapters.attach import Adapter, merged
 from .config import suggest
-from .errors import ConfigError, WeightsError, first_line
+from .errors import ConfigError, WeightsError
 
 
 class Backbone(nn.Module):
@@ -44,7 +36,6 @@ class Backbone(nn.Module):
         size: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
-        adapter: Any = None,
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
@@ -57,17 +48,10 @@ class Backbone(nn.Module):
         self.register_buffer("mean", _per_channel(mean or cfg["mean"], channels), persistent=False)
         self.register_buffer("std", _per_channel(std or cfg["std"], channels), persistent=False)
         self.loaded = weights.Loaded("random initialisation", ())
-        self.adapter: Adapter | None = None
-        if adapter is not None:
-            self.adapt(adapter)
+        self.adapter: Any = None  # what learns beside the network: see visionft.adapters
 
-    def adapt(self, choice: Any) -> None:
-        """Put an adapter to work: `lora`, or a mapping with `name` and options. Raises ConfigError if it cannot."""
-        self.adapter = Adapter(self.net, choice)
-
-    def merge(self) -> None:
-        """Make the adapter part of plain weights. Raises ConfigError for one that has no place there."""
-        state = merged(self.net)
+    def replace(self, state: Mapping[str, Tensor]) -> None:
+        """Begin anew with a plain network of these weights: no adapter is left."""
         device, training = self.mean.device, self.training
         self.net, self.adapter = _create(self.name, self.channels, self.size), None
         self.net.load_state_dict(state)
@@ -119,118 +103,10 @@ class Backbone(nn.Module):
         return max(step, round(pixels / step) * step)
 
     def spec(self) -> dict[str, Any]:
-        """What `load` needs to build this backbone again."""
+        """What `visionft.backbones` needs to build this backbone again."""
         flat = {"mean": self.mean.flatten().tolist(), "std": self.std.flatten().tolist()}
         adapter = {"adapter": self.adapter.spec} if self.adapter is not None else {}
         return {"name": self.name, "channels": self.channels, "size": self.size, **flat, **adapter}
-
-
-def load(
-    name: str,
-    source: str = "auto",
-    *,
-    channels: int = 3,
-    size: int | None = None,
-    strict: bool = True,
-    local: bool = False,
-) -> Backbone:
-    """Build a backbone and its weights.
-
-    `name` is a timm model or a run folder; `source` is none, timm, a file, a run folder or package:NAME. `auto` takes
-    the run folder, else an installed package that ships this model, else timm's hub (with `local`, its cache alone).
-    Raises WeightsError when weights are missing or misfit.
-    """
-    if (Path(name) / "run.json").is_file():
-        return _from_run(Path(name), channels, size)
-    shipped = [p for p in weights.installed() if weights.PACKAGES[p].model == name]
-    if source == "auto" and shipped:
-        source = f"package:{shipped[0]}"
-    if source == "auto" and local and timm.is_model(name) and not _in_cache(name):
-        raise WeightsError(
-            f"no weights of {name} are on this machine; use {_local_sources(name)}, or weights=timm to fetch them"
-        )
-    if source in ("auto", "timm"):
-        return _from_hub(name, channels, size, strict)
-    if source == "none":
-        return Backbone(name, channels=channels, size=size)
-    if source.startswith("package:"):
-        package, state = weights.from_package(source.removeprefix("package:"), name)
-        backbone = Backbone(name, channels=channels, size=size, mean=package.mean, std=package.std)
-        about = f"ImageNet weights in {package.module}"
-        backbone.loaded = weights.fill(
-            backbone.net, package.rename(state, backbone.net), source, strict=strict, about=about
-        )
-        return backbone
-    path = Path(source)
-    if (path / "run.json").is_file():
-        found = _from_run(path, channels, size)
-        if found.name != name:
-            raise WeightsError(f"{path} holds {found.name}, not {name}; leave backbone={path} to take it")
-        return found
-    if not path.is_file():
-        raise WeightsError(f"weights={source} is no file, no run folder and none of {_local_sources(name)}")
-    backbone = Backbone(name, channels=channels, size=size)
-    backbone.loaded = weights.fill(backbone.net, weights.read(path), str(path), strict=strict)
-    return backbone
-
-
-def _from_run(run: Path, channels: int, size: int | None) -> Backbone:
-    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    file = run / "backbone.safetensors"
-    if "backbone" not in info or not file.is_file():
-        raise WeightsError(f"{run} has no finished backbone; resume it by running its recipe again")
-    spec = {**info["backbone"], "size": size or info["backbone"]["size"]}
-    if channels != spec["channels"]:
-        raise WeightsError(f"{run} was trained on {spec['channels']} channels; set channels={spec['channels']}")
-    backbone = Backbone(**{**spec, "adapter": None})
-    backbone.loaded = weights.fill(backbone.net, weights.read(file), f"run {run}")
-    if "adapter" in spec:
-        backbone.adapter, _ = adapters.load(run / "adapter", backbone.net)
-    return backbone
-
-
-def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backbone:
-    backbone = Backbone(name, channels=channels, size=size)
-    try:
-        _reach(name)
-        state = timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # no network, no such weights: each hub library has its own exceptions
-        raise WeightsError(
-            f"timm's weights of {name} cannot be had ({first_line(error)[:160]}); "
-            f"without a network use {_local_sources(name)}"
-        ) from error
-    cfg = backbone.net.pretrained_cfg
-    tag, file = cfg["tag"] or "default", cfg.get("hf_hub_id") or cfg.get("url") or ""
-    about = f"ImageNet weights, {file}" if re.search(r"in\d+k", tag) else file
-    backbone.loaded = weights.fill(backbone.net, state, f"timm ({tag})", strict=strict, about=about)
-    return backbone
-
-
-def _reach(name: str) -> None:
-    """Fail at once when there is no network and nothing in the hub's cache, instead of after a minute of retries."""
-    from huggingface_hub.constants import ENDPOINT
-
-    if _in_cache(name):
-        return
-    if not any(key.lower().endswith("_proxy") for key in os.environ):  # behind a proxy names need not resolve
-        socket.getaddrinfo(urllib.parse.urlsplit(ENDPOINT).hostname, 443)
-
-
-def _in_cache(name: str) -> bool:
-    """Whether the hub's weights of a model have been fetched before."""
-    import huggingface_hub
-
-    repository = timm.get_pretrained_cfg(name).hf_hub_id
-    files = ("model.safetensors", "pytorch_model.bin")
-    return bool(repository) and any(
-        isinstance(huggingface_hub.try_to_load_from_cache(repository, f), str) for f in files
-    )
-
-
-def _local_sources(name: str) -> str:
-    shipped = [f"weights=package:{p}" for p in weights.installed() if weights.PACKAGES[p].model == name]
-    others = [f"backbone={weights.PACKAGES[p].model} weights=package:{p}" for p in weights.installed()]
-    return ", ".join([*(shipped or others), "weights=FILE.safetensors", "weights=RUN_FOLDER", "weights=none (random)"])
 
 
 def _create(name: str, channels: int, size: int | None) -> Any:

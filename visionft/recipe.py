@@ -126,6 +126,9 @@ class Finetune(Images, Recipe):
 
     task: Any = key("classify", "what to learn; options as task.NAME=value", options=True)
     policy: Any = key("light", "augmentation: none, light, medium, strong, inspection, or an albumentations Compose")
+    flips: bool = key(
+        False, "answer with the mean over the image and its three mirror images; takes four times as long"
+    )
     test: float = key(0.25, "share held out for the final evaluation, unless the source has a test split")
     val: float = key(0.15, "share of the rest that early stopping and choices look at")
     by_group: bool = key(

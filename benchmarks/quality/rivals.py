@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from benchmarks.peers import lightly_loops
 from benchmarks.peers.lightly_loops import PeerLoop
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, dealt, prepare
 from visionft.evaluation.classification import summarise

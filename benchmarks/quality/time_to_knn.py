@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.harness import write
 from benchmarks.quality.rivals import Case, Judged, Photos, judge, lightly, ours
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.evaluation.bootstrap import crossed
 from visionft.kernels import keep_memory
 from visionft.recipe import Optim

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import interleave, medians, write
+from visionft.adapters.attach import adapt
 from visionft.backbone import Backbone
 from visionft.data.views import Views
 from visionft.kernels import fast_kernels, keep_memory
@@ -49,7 +50,7 @@ def start(network: str, size: int, batch: int, how: dict[str, Any], rounds: int)
     model = Classify(Backbone(network, size=size), classes=10)
     recipe = Finetune(size=size, batch=batch, steps=rounds + 10, **how)
     if recipe.adapter != "none":
-        model.backbone.adapt(recipe.adapter)
+        adapt(model.backbone, recipe.adapter)
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for _ in range(2 * batch)]
     labels = rng.integers(0, 10, len(pixels))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import write
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.backbone import Backbone
 from visionft.data.cache import cached
 from visionft.data.records import Table

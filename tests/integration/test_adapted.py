@@ -12,7 +12,7 @@ import timm
 import torch
 
 import visionft as vf
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.adapters import files
 from visionft.backbone import Backbone
 

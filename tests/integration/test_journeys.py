@@ -13,7 +13,7 @@ import timm
 import torch
 
 import visionft as vf
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.cli import main
 from visionft.pretraining.run import Pretrained
 from visionft.tasks.run import Finetuned
@@ -150,6 +150,19 @@ def test_a_gray_array_counts_as_the_three_equal_channels_it_stands_for(tuned):
     model = vf.load(tuned.out)
     answers = [model.predict(image)[0].probabilities for image in (gray, gray[..., None], np.dstack([gray] * 3))]
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_with_flips_an_image_and_its_mirror_get_the_same_answer_the_mean_of_theirs(labelled, tuned, tmp_path):
+    words = {"backbone": str(tuned.out), "tune": "probe", "flips": True, **FAST, "out": str(tmp_path / "run")}
+    run = vf.finetune(str(labelled), **words, quiet=True)
+    image = picture(0, np.random.default_rng(5))
+    mirrored = [np.ascontiguousarray(image[::y, ::x]) for y in (1, -1) for x in (1, -1)]
+    model = vf.load(run.out)
+    answers = [p.probability for p in model.predict(mirrored)]
+    assert answers == pytest.approx([answers[0]] * 4, abs=1e-6)
+    model.images["flips"] = 0
+    single = np.mean([list(p.probabilities.values()) for p in model.predict(mirrored)], axis=0)
+    assert answers[0] == pytest.approx(single.max(), abs=1e-6)
 
 
 def test_an_unreadable_image_is_named_when_predicting(tuned, photos):

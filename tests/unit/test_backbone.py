@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from visionft.backbone import Backbone, load
+from visionft.backbone import Backbone
+from visionft.backbones import load
 from visionft.checkpoint import finish
 from visionft.errors import WeightsError
 

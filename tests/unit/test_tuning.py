@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from visionft import optim, tuning
+from visionft.adapters.attach import adapt
 from visionft.backbone import Backbone
 from visionft.errors import ConfigError
 from visionft.recipe import Optim, Recipe
@@ -352,7 +353,7 @@ def test_a_rate_that_is_none_is_refused(value):
 
 def test_an_adapter_leaves_the_network_and_trains_the_head(make_objective, make_data):
     model = make_objective("classify", "test_resnet")
-    model.backbone.adapt("lora")
+    adapt(model.backbone, "lora")
     before = {k: v.clone() for k, v in model.state_dict().items()}
     recipe = Recipe(steps=4, batch=8, precision="fp32", batchnorm="frozen", optim=Optim(lr=0.1))
     fit(model, make_data(model), recipe)

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from visionft import backbone as backbones
-from visionft import weights
-from visionft.backbone import Backbone, load
+from visionft import backbones, weights
+from visionft.backbone import Backbone
+from visionft.backbones import load
 from visionft.errors import WeightsError
 
 

@@ -129,6 +129,16 @@ class Adapter(nn.Module):
         return {name: module for name, module in self.named_modules() if isinstance(module, Part)}
 
 
+def adapt(backbone: Any, choice: Any) -> None:
+    """Put an adapter to work: `lora`, or a mapping with `name` and options. Raises ConfigError if it cannot."""
+    backbone.adapter = Adapter(backbone.net, choice)
+
+
+def merge(backbone: Any) -> None:
+    """Make a backbone's adapter part of plain weights. Raises ConfigError for one that has no place there."""
+    backbone.replace(merged(backbone.net))
+
+
 @torch.no_grad()
 def merged(net: nn.Module) -> dict[str, Tensor]:
     """The state dict of a plain network that gives what this one does. Raises ConfigError where no weights can."""

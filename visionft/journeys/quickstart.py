@@ -9,8 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from visionft import backbone as backbones
-from visionft import chapters, plots, runs
+from visionft import backbones, chapters, plots, runs
 from visionft.atomic import write_text
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, dealt, prepare
@@ -48,7 +47,7 @@ def quickstart(recipe: Quickstart | None = None, *, console: Console | None = No
     story.judge("probe", start, knn=True)
     console.say("2 of 3: pretraining on the training photos, without their labels")
     pre = _pretrained(recipe, story, start, console)
-    console.say(f"3 of 3: fine-tuning from {pre.out if story.better_start(pre) else recipe.backbone}")
+    console.say(f"3 of 3: fine-tuning from {pre.out if story.better_start() else recipe.backbone}")
     done = finetune(story.finetune(pre), console=console, prepared=ready)
     story.stages["fine-tuned"], story.answers["fine-tuned"] = done.metrics["finetuned"], done.probabilities["finetuned"]
 
@@ -87,13 +86,13 @@ class _Story:
             self.console.say(f"  {label}: {line(self.stages[label])}")
         self.losses[name] = min(probe.cv.values())
 
-    def better_start(self, pre: Pretrained) -> bool:
+    def better_start(self) -> bool:
         """Whether the pretrained backbone's probe has the lower loss on training labels, cross-validated."""
         return self.losses[AVERAGED] < self.losses["probe"]
 
     def finetune(self, pre: Pretrained) -> Finetune:
         """The recipe of the last stage, from the better start."""
-        if self.better_start(pre):
+        if self.better_start():
             return _finetune(self.recipe, str(pre.out), "auto")
         return _finetune(self.recipe, self.recipe.backbone, self.recipe.weights)
 
@@ -122,7 +121,7 @@ class _Story:
 
     def _words(self, pre: Pretrained, done: Finetuned) -> str:
         before, after = self.losses["probe"], self.losses[AVERAGED]
-        start = "pretrained" if self.better_start(pre) else "original"
+        start = "pretrained" if self.better_start() else "original"
         worth = runs.info(pre.out)["worth"]["words"]
         first = (
             f"Was pretraining worth it, by the training labels, cross-validated? {worth} The loss of the probe went "

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from visionft import backbone as backbones
-from visionft import preprocessing
+from visionft import backbones, preprocessing
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.views import Views, batches

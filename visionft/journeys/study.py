@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionft import backbone as backbones
-from visionft import config, plots, runs
+from visionft import backbones, config, plots, runs
 from visionft.atomic import write_text
 from visionft.data.prepare import Prepared, dealt, prepare
 from visionft.data.split import first_of_each

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.atomic import write_text
 from visionft.backbone import Backbone
 from visionft.data.records import fingerprint

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionft import backbone as backbones
-from visionft import parallel
+from visionft import backbones, parallel
 from visionft.backbone import Backbone
 from visionft.data.records import Table
 from visionft.errors import WeightsError

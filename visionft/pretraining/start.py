@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionft import backbone as backbones
-from visionft import config, objective, parallel, preprocessing, tuning
+from visionft import backbones, config, objective, parallel, preprocessing, tuning
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.scan import scan

@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visionft import objective, runs
+from visionft import backbones, objective, runs
 from visionft import weights as weights_
-from visionft.backbone import Backbone
 from visionft.data.cache import cached
 from visionft.data.prepare import KEPT
 from visionft.data.records import Table
@@ -25,6 +24,10 @@ from visionft.features import EVALUATION
 from visionft.kernels import fast_kernels
 from visionft.objective import Objective
 from visionft.precision import inference
+
+Sides = Sequence[tuple[int, ...]]
+PLAIN: Sides = ((),)
+MIRRORED: Sides = ((), (-1,), (-2,), (-1, -2))  # axes along which an image is mirrored
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Predictor:
         if "task" not in info:
             raise CheckpointError(f"{run} is a {info.get('verb')} run without a task; finetune from it: backbone={run}")
         found, options = objective.find(info["task"])
-        model: Objective = found(Backbone(**info["backbone"]), **options)
+        model: Objective = found(backbones.build(info["backbone"]), **options)
         state = load_file(folder / "model.safetensors")
         try:
             model.load_state_dict(state)
@@ -77,13 +80,19 @@ class Predictor:
         return cached(table, edge=round(edge * KEPT), channels=channels, white=white, store="off")
 
     @torch.no_grad()
-    def probabilities(self, pixels: Sequence[np.ndarray], *, batch: int = 64) -> Tensor:
-        """Probabilities of decoded images, N C."""
+    def probabilities(self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False) -> Tensor:
+        """Probabilities of decoded images, N C; `quick` asks once where the run asks of mirrored images, too."""
         data = Views(pixels, EVALUATION, {"image": self.images["size"]}, channels=self.images["channels"])
         device = next(self.model.parameters()).device
         with fast_kernels() as kernels, inference(device):
             kernels.fold(self.model.backbone)
-            return torch.cat([self.model.predict(p["image"].to(device)).float().cpu() for p in batches(data, batch)])
+            sides = PLAIN if quick or not self.images.get("flips") else MIRRORED
+            return torch.cat([self._answer(part["image"].to(device), sides) for part in batches(data, batch)])
+
+    def _answer(self, images: Tensor, sides: Sides) -> Tensor:
+        """Mean of what is said of each image, mirrored along these axes; B C."""
+        said = [self.model.predict(images.flip(side) if side else images).float().cpu() for side in sides]
+        return torch.stack(said).mean(0)
 
     def _said(self, name: str, row: Tensor) -> Prediction:
         best = int(row.argmax())

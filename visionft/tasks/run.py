@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionft import backbone as backbones
-from visionft import chapters, checkpoint, config, objective, parallel, preprocessing, runs, tuning
+from visionft import backbones, chapters, checkpoint, config, objective, parallel, preprocessing, runs, tuning
 from visionft.adapters import files as adapters
-from visionft.adapters.attach import check
+from visionft.adapters.attach import adapt, check, merge
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import split
 from visionft.data.views import Views
@@ -140,7 +139,7 @@ def _adapt(recipe: Finetune, model: Any) -> None:
     """Put the recipe's adapter to work; it begins as the seed says, whatever was drawn before."""
     if recipe.adapter != "none":
         torch.manual_seed(recipe.seed)
-        model.backbone.adapt(recipe.adapter)
+        adapt(model.backbone, recipe.adapter)
 
 
 def _keep_adapter(out: Path, model: Any, console: Console) -> None:
@@ -149,7 +148,7 @@ def _keep_adapter(out: Path, model: Any, console: Console) -> None:
     if parallel.rank() == 0:
         adapters.save(out / "adapter", backbone.net, backbone.adapter, model.head)
     if backbone.adapter.merges:
-        backbone.merge()
+        merge(backbone)
         console.say(f"the adapter is merged into plain weights, and kept apart in {out / 'adapter'}")
 
 
@@ -169,7 +168,7 @@ class _Evaluate:
 
     def __call__(self, model: Objective) -> Metrics:
         found = summarise(
-            self.predictor.probabilities(self.val.pixels),
+            self.predictor.probabilities(self.val.pixels, quick=True),
             self.val.labels,
             classes=self.val.table.classes,
             resamples=1,
@@ -218,7 +217,8 @@ def _complete(recipe: Finetune) -> Finetune:
 
 
 def _images(recipe: Finetune) -> dict[str, int]:
-    return {"size": recipe.size, "channels": recipe.channels, "white": recipe.white}
+    flips = {"flips": 1} if recipe.flips else {}
+    return {"size": recipe.size, "channels": recipe.channels, "white": recipe.white, **flips}
 
 
 def line(m: Metrics) -> str:

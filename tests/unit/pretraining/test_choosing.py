@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from visionft import backbone as backbones
+from visionft import backbones
 from visionft.backbone import Backbone
 from visionft.data.records import Table
 from visionft.evaluation.worth import Labelled

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from visionft import pretrain
-from visionft.backbone import Backbone, load
+from visionft.backbone import Backbone
+from visionft.backbones import load
 from visionft.data.prepare import prepare
 from visionft.data.views import Views
 from visionft.errors import WeightsError
@@ -160,7 +161,7 @@ def recipe(pixels, teacher: Path, out: Path, **words) -> Pretrain:
 def test_the_teacher_looks_at_each_training_image_once_however_often_a_run_is_built(
     pixels, teacher, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("visionft.backbone.Backbone", Counted)
+    monkeypatch.setattr("visionft.backbones.Backbone", Counted)
     monkeypatch.setattr(Counted, "seen", 0)
     made = recipe(pixels, teacher, tmp_path / "run")
     ready = prepare(made, Console(quiet=True), labelled=False)
@@ -172,7 +173,7 @@ def test_the_teacher_looks_at_each_training_image_once_however_often_a_run_is_bu
 
 
 def test_a_rehearsal_asks_the_teacher_of_a_few_images_and_keeps_nothing(pixels, teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr("visionft.backbone.Backbone", Counted)
+    monkeypatch.setattr("visionft.backbones.Backbone", Counted)
     monkeypatch.setattr(Counted, "seen", 0)
     monkeypatch.setenv("VISIONFT_CACHE", str(tmp_path / "cache"))
     lines = pretrain(recipe(pixels, teacher, tmp_path / "run"), quiet=True, dry_run=True)
