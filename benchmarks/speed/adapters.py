@@ -57,7 +57,10 @@ def start(network: str, size: int, batch: int, how: dict[str, Any], rounds: int)
     run = Run(
         model, Views(pixels, {"image": View("none")}, {"image": size}, labels=labels), recipe, torch.device("cpu")
     )
-    run.begin(None)
+    with fast_kernels() as kernels:
+        run.begin(None)  # chooses the arithmetic with the kernels that it will have
+        kernels.fold(model.backbone)
+        folds = kernels.folds
     wrapped, batches = run.wrap(), run.batches()
 
     def step() -> None:
@@ -65,9 +68,6 @@ def start(network: str, size: int, batch: int, how: dict[str, Any], rounds: int)
             kernels.folds = folds
             run.advance(wrapped, batches)
 
-    with fast_kernels() as kernels:
-        kernels.fold(model.backbone)
-        folds = kernels.folds
     return run, step
 
 

@@ -328,3 +328,14 @@ def test_the_config_names_what_learns(tmp_path):
     facts = json.loads((tmp_path / files.CONFIG).read_text())
     assert facts["r"] == 4 and facts["peft_type"] == "LORA"
     assert "blocks.0.attn.qkv" in facts["target_modules"]
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet", "test_convnext"])
+def test_a_base_in_codes_leaves_stem_and_grouped_convolutions_as_they_are(name):
+    net = network(name)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    Adapter(net, {"name": "ssf", "base": "nf4"})
+    rounded = {k.removesuffix(".weight") for k, v in net.state_dict().items() if not torch.equal(v, before[k])}
+    layers = {n: m for n, m in network(name).named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    stem = next(n for n, m in layers.items() if isinstance(m, nn.Conv2d))
+    assert rounded == {n for n, m in layers.items() if n != stem and getattr(m, "groups", 1) == 1}

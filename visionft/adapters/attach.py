@@ -117,7 +117,7 @@ class Adapter(nn.Module):
             raise ConfigError("this network has an adapter already; merge it first")
         self.spec: dict[str, Any] = {"name": name, **options} | ({"base": base} if base else {})
         if base:
-            quantise(net, base)
+            quantise(net, targets.layers(net), base)
         parts = [*ADAPTERS[name](net, **options)]
         self.merges = all(part.merges for _, part in parts)
         for place, part in parts:

@@ -72,7 +72,8 @@ class LiveLayer(Live):
 
     def own(self, *given: Any, **more: Any) -> Tensor:
         """What the layer gives without its part."""
-        if self._parameters.get("weight") is None:  # type: ignore[attr-defined]  # it knows better where its weight is
+        coded = self._parameters.get("weight") is None  # type: ignore[attr-defined]
+        if coded and isinstance(self, nn.Linear):  # it decodes by itself, and keeps nothing for the backward pass
             return super().own(*given, **more)
         return self.own_with(self.own_weight, self.own_bias, *given, **more)
 

@@ -1,13 +1,13 @@
 """Frozen weights in 8 or 4 bits: int8 by rows, and NF4, whose levels are quantiles of a normal (arXiv:2305.14314).
 
-Linear layers are kept in codes and decoded whenever they compute, in the backward pass too. State dicts hold decoded
-weights under the plain names; coding these again gives the same codes, so a file reloads exactly.
+Layers are kept in codes and decoded whenever they compute, Linear ones in the backward pass too. State dicts hold
+decoded weights under the plain names; coding these again gives the same codes, so a file reloads exactly.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -23,9 +23,8 @@ LEVELS = (  # of NF4, from the paper's appendix E
 Bits = Literal["int8", "nf4"]
 
 
-def quantise(net: nn.Module, bits: Bits) -> list[str]:
-    """Turn the weights of all Linear layers into codes, in place; returns the names of the layers. They stay frozen."""
-    names = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+def quantise(net: nn.Module, names: Sequence[str], bits: Bits) -> None:
+    """Turn the weights of these Linear and Conv2d layers into codes, in place. They stay frozen."""
     for name in names:
         layer: Any = net.get_submodule(name)
         own = layer.weight.detach()
@@ -34,11 +33,10 @@ def quantise(net: nn.Module, bits: Bits) -> list[str]:
         kind = type(layer)
         layer.__class__ = _CODED.setdefault(kind, type(kind.__name__, (Quantised, kind), {}))
         layer.write(own)
-    return names
 
 
 class Quantised:
-    """Mixed into a Linear: its weight is in codes."""
+    """Mixed into a Linear or a Conv2d: its weight is in codes."""
 
     bits: Bits
     shape: torch.Size
@@ -47,21 +45,21 @@ class Quantised:
 
     def write(self, weight: Tensor) -> None:
         """Keep a weight, as well as the codes can."""
-        codes, scales = encode(weight.float(), self.bits)
+        codes, scales = encode(weight.float().flatten(1), self.bits)
         for name, tensor in (("codes", codes), ("scales", scales)):
             self.register_buffer(name, tensor, persistent=False)  # type: ignore[attr-defined]
 
     @property
     def weight(self) -> Tensor:
-        """Decoded, out x in."""
+        """Decoded."""
         return decode(self.codes, self.scales, self.shape, self.bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Like a Linear; the decoded weight is not kept for the backward pass."""
-        if getattr(self, "lent", None):
+        """As the layer would; a Linear does not keep the decoded weight for the backward pass."""
+        if getattr(self, "lent", None) or not isinstance(self, nn.Linear):
             return super().forward(x)  # type: ignore[misc, no-any-return]
         y: Tensor = _Through.apply(x, self)
-        bias: Tensor | None = self._parameters.get("bias")  # type: ignore[attr-defined]
+        bias: Tensor | None = self._parameters.get("bias")
         return y if bias is None else y + bias.to(y.dtype)
 
     def _save_to_state_dict(self, state: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -106,9 +104,9 @@ def encode(weight: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
 
 
 def decode(codes: Tensor, scales: Tensor, shape: torch.Size, bits: Bits) -> Tensor:
-    """What `encode` made, back to out x in."""
+    """What `encode` made, back to this shape."""
     if bits == "int8":
-        return codes * scales
+        return (codes * scales).view(shape)
     pairs = torch.stack([codes >> 4, codes & 15], 1).view(-1, BLOCK)
     return (levels(codes.device)[pairs.int()] * scales).flatten()[: shape.numel()].view(shape)
 
