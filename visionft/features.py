@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,14 @@ def features(
     return torch.stack([fresh[d] if d in fresh else known[d] for d in digests])
 
 
+@contextmanager
+def answering(backbone: Backbone) -> Iterator[None]:
+    """Fast kernels, idle norms folded, and the arithmetic of inference, for a block in which nothing is learnt."""
+    with fast_kernels() as kernels, inference(backbone.mean.device):
+        kernels.fold(backbone)
+        yield
+
+
 @torch.no_grad()
 def _compute(
     backbone: Backbone, pixels: Sequence[np.ndarray], size: int, batch: int, progress: Callable[[int, int], None] | None
@@ -66,11 +75,9 @@ def _compute(
     data = Views(pixels, EVALUATION, {"image": size}, channels=backbone.channels)
     device = backbone.mean.device
     backbone.eval().to(memory_format=torch.channels_last)
-    with fast_kernels() as kernels:
-        kernels.fold(backbone)
+    with answering(backbone):
         for done, part in enumerate(batches(data, batch)):
-            with inference(device):
-                out.append(backbone(part["image"].to(device)).float().cpu())
+            out.append(backbone(part["image"].to(device)).float().cpu())
             if progress:
                 progress(min(len(data), (done + 1) * batch), len(data))
     backbone.train(training)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,21 +20,29 @@ from torch.overrides import TorchFunctionMode
 Norm = nn.modules.batchnorm._BatchNorm
 
 
-def foldable(network: nn.Module, image: Tensor) -> dict[nn.Parameter, Norm]:
-    """Find, by passing `image` (1 C H W) through `network`, the filters whose output goes to one idle norm only."""
+@contextmanager
+def idle(network: nn.Module) -> Iterator[None]:
+    """Eval mode for a block, and then every module in the mode that it had."""
     modes = {module: module.training for module in network.modules()}
-    idle = {m.running_mean: m for m in modes if isinstance(m, Norm) and not m.training and m.track_running_stats}
     try:
-        with torch.no_grad(), _Recorder() as recorder:
-            network.eval()(image)
+        network.eval()
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def foldable(network: nn.Module, image: Tensor) -> dict[nn.Parameter, Norm]:
+    """Find, by passing `image` (1 C H W) through `network`, the filters whose output goes to one idle norm only."""
+    norms = [m for m in network.modules() if isinstance(m, Norm) and not m.training and m.track_running_stats]
+    still = {norm.running_mean: norm for norm in norms}
+    with idle(network), torch.no_grad(), _Recorder() as recorder:
+        network(image)
     ways = recorder.goes.values()
     return {
-        weight: idle[next(iter(goals))]
+        weight: still[next(iter(goals))]
         for weight, goals in recorder.goes.items()
-        if len(goals) == 1 and goals <= idle.keys() and sum(goals <= others for others in ways) == 1
+        if len(goals) == 1 and goals <= still.keys() and sum(goals <= others for others in ways) == 1
     }
 
 

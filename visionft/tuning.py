@@ -16,6 +16,7 @@ from torch import nn
 
 from .config import suggest
 from .errors import ConfigError
+from .folding import Norm
 from .recipe import Recipe
 
 Tuning = dict[str, float | str]
@@ -186,7 +187,7 @@ def settle(model: nn.Module, *, norms_stay: bool = False) -> None:
         if weights and not any(p.requires_grad for p in weights):
             module.eval()
     for module in model.backbone.modules() if norms_stay else ():  # type: ignore[union-attr]
-        if isinstance(module, BatchNorm):
+        if isinstance(module, Norm):
             module.eval()
 
 
@@ -231,7 +232,7 @@ def _batchnorm_weights(model: nn.Module) -> set[str]:
     return {
         f"{prefix}.{leaf}"
         for prefix, module in model.named_modules()
-        if isinstance(module, BatchNorm) and prefix.startswith("backbone.")
+        if isinstance(module, Norm) and prefix.startswith("backbone.")
         for leaf, _ in module.named_parameters(recurse=False)
     }
 
@@ -241,10 +242,7 @@ def _norm_weights(backbone: nn.Module) -> list[str]:
     return [
         f"{prefix}.{leaf}"
         for prefix, module in backbone.named_modules()
-        if "norm" in type(module).__name__.lower() or isinstance(module, BatchNorm)
+        if "norm" in type(module).__name__.lower() or isinstance(module, Norm)
         for leaf, p in module.named_parameters(recurse=False)
         if p.ndim == 1
     ]
-
-
-BatchNorm = nn.modules.batchnorm._BatchNorm

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import write
-from benchmarks.quality.rivals import Case, Judged, Photos, judge, lightly, ours
+from benchmarks.quality.rivals import Case, Judged, Photos, bounded, judge, lightly, ours
 from visionft.evaluation.bootstrap import crossed
 from visionft.kernels import keep_memory
 from visionft.recipe import Optim
@@ -51,8 +51,7 @@ def rows_of(case: Case, words: argparse.Namespace, place: Path) -> list[dict[str
                 hits.setdefault((side, name), []).append(right)
     difference = base | {"side": "difference", "seeds": words.seeds}
     for name in ("knn", "probe"):
-        mean, low, high = crossed(np.array(hits["ours", name]) - np.array(hits["lightly", name]))
-        difference |= {name: round(mean, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+        difference |= bounded(name, *crossed(np.array(hits["ours", name]) - np.array(hits["lightly", name])))
     print(difference, flush=True)
     return [*rows, difference]
 

@@ -124,8 +124,13 @@ class Judged:
         found: dict[str, float] = {}
         for name, hits in self.hits.items():
             low, high = self.bounds[name]
-            found |= {name: round(float(hits.mean()), 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+            found |= bounded(name, float(hits.mean()), low, high)
         return found
+
+
+def bounded(name: str, mean: float, low: float, high: float) -> dict[str, float]:
+    """A number and its interval, as rows hold them."""
+    return {name: round(mean, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
 
 
 def judge(backbone: Backbone, ready: Prepared, size: int) -> Judged:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import write
-from benchmarks.quality.rivals import Case, Judged, Photos, judge, lightly, ours
+from benchmarks.quality.rivals import Case, Judged, Photos, bounded, judge, lightly, ours
 from visionft import backbones
 from visionft.evaluation.bootstrap import crossed
 from visionft.kernels import keep_memory
@@ -66,14 +66,9 @@ def rows_of(seen: dict[Key, list[Seen]]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"side": side, "budget": budget, "grow": grow, "seeds": len(some)}
         row["seconds"] = round(statistics.mean(s.seconds for s in some), 1)
         for name, told in hits[side, budget, grow].items():
-            row |= _bounded(name, told)
-        rows.append(row | _bounded("gain", hits[side, budget, grow]["knn"] - hits[LIGHTLY]["knn"]))
+            row |= bounded(name, *crossed(told))
+        rows.append(row | bounded("gain", *crossed(hits[side, budget, grow]["knn"] - hits[LIGHTLY]["knn"])))
     return [*rows, summary(rows)]
-
-
-def _bounded(name: str, values: np.ndarray) -> dict[str, float]:
-    mean, low, high = crossed(values)
-    return {name: round(mean, 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:

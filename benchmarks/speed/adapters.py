@@ -4,7 +4,7 @@
 
 Every contestant is a run of the real loop on random images, whose arithmetic (fp32 or bf16) is the faster one as
 measured at its start; all of a network step in turn. `memory_mb` is weights as they are kept, gradients, moments and
-what autograd keeps between forward and backward. Rows of accuracies are added by `benchmarks.quality.adapters`.
+what autograd keeps between forward and backward.
 """
 
 from __future__ import annotations

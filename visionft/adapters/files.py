@@ -17,24 +17,23 @@ from torch import Tensor, nn
 
 from visionft.atomic import replace, write_text
 from visionft.errors import CheckpointError, WeightsError
+from visionft.folding import Norm
 
 from .attach import Adapter
 from .lora import LoRA
 
 PREFIX = "base_model.model."
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-Norm = nn.modules.batchnorm._BatchNorm
 
 
 def save(folder: Path, net: Any, adapter: Adapter, head: nn.Linear | None = None) -> None:
     """Write an adapter and the head that goes with it."""
     classifier = net.pretrained_cfg["classifier"]
-    state = {f"{name}": tensor for name, tensor in adapter.state_dict().items()}
+    state: dict[str, Tensor] = dict(adapter.state_dict())
     state |= {f"{classifier}.{name}": tensor for name, tensor in head.state_dict().items()} if head else {}
     norms = [name for name, module in net.named_modules() if isinstance(module, Norm)]
-    own = net.state_dict()
-    state |= {name: own[name] for name, _ in net.named_buffers() if name in own}
-    state |= {key: own[key] for norm in norms for key in own if key.startswith(f"{norm}.")}
+    moves = {name for name, _ in net.named_buffers()}
+    state |= {key: t for key, t in net.state_dict().items() if key in moves or key.rpartition(".")[0] in norms}
     folder.mkdir(parents=True, exist_ok=True)
     if adapter.spec["name"] == "lora":
         facts = _peft(adapter, [*norms, classifier] if head else norms)

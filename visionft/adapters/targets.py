@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from visionft.errors import ConfigError
+from visionft.folding import idle
 
 LAYERS = (nn.Linear, nn.Conv2d)
 
@@ -101,12 +102,12 @@ def _channels(net: Any, names: list[str]) -> dict[str, int]:
         return note
 
     hooks = [net.get_submodule(name).register_forward_hook(noting(name)) for name in names]
-    modes = {module: module.training for module in net.modules()}
     p = next(net.parameters())
     into = next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d)).in_channels
-    net.eval()(torch.zeros(1, into, 64, 64, device=p.device, dtype=p.dtype))
-    for module, mode in modes.items():
-        module.training = mode
-    for hook in hooks:
-        hook.remove()
+    try:
+        with idle(net):
+            net(torch.zeros(1, into, 64, 64, device=p.device, dtype=p.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return {name: found[name] for name in names if name in found}

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 DRAWS = 1 << 20  # drawn at once: 8 MB of counts
 
 

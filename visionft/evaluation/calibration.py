@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+from scipy.special import log_softmax, softmax
 
 from visionft.errors import DataError
 
-from .bootstrap import Floats
+from .bootstrap import Floats, Ints
 
-Ints = npt.NDArray[np.int64]
 LIMITS = (0.05, 20.0)  # of a temperature
 
 
@@ -66,16 +65,10 @@ def calibrate(logits: Floats, labels: Ints, *, folds: int = 5, seed: int = 0) ->
 
 def log_loss(logits: Floats, labels: Ints) -> float:
     """Mean cross-entropy of logits."""
-    return float(-_log_softmax(logits)[np.arange(len(labels)), labels].mean())
+    return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
 def _slope(logits: Floats, labels: Ints, inverse: float) -> float:
     """Of the log-loss by 1/T: the expected logit less that of the truth."""
-    p = np.exp(_log_softmax(logits * inverse))
+    p = softmax(logits * inverse, axis=1)
     return float(((p * logits).sum(1) - logits[np.arange(len(labels)), labels]).mean())
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted: Floats = logits - logits.max(axis=1, keepdims=True)
-    logs: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return logs

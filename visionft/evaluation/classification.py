@@ -13,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from visionft.errors import DataError
-from visionft.evaluation.bootstrap import Floats, bootstrap
+from visionft.evaluation.bootstrap import Floats, Ints, bootstrap
 from visionft.evaluation.ranking import auroc, auroc_interval, average_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Ints = npt.NDArray[np.int64]
 BINS = 15
 
 

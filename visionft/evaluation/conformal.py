@@ -15,9 +15,8 @@ from scipy.special import betaincinv
 
 from visionft.errors import DataError
 
-from .bootstrap import Floats
+from .bootstrap import Floats, Ints
 
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -75,4 +74,5 @@ def rank(n: int, miss: float) -> int:
 
 def quantile(scores: Floats, miss: float) -> float:
     """The score that keeps the promise."""
-    return float(np.partition(scores, rank(len(scores), miss) - 1)[rank(len(scores), miss) - 1])
+    at = rank(len(scores), miss) - 1
+    return float(np.partition(scores, at)[at])

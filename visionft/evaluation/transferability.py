@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from visionft.errors import DataError
 
-from .bootstrap import Floats
-
-Ints = npt.NDArray[np.int64]
+from .bootstrap import Floats, Ints
 
 
 def logme(features: Floats, labels: Ints, classes: int) -> float:

@@ -16,10 +16,8 @@ from visionft.data.views import Views, batches
 from visionft.errors import DataError, WeightsError
 from visionft.evaluation.transferability import logme
 from visionft.evaluation.worth import PERCENT, Labelled, Worth, cross_validated
-from visionft.features import EVALUATION
-from visionft.kernels import fast_kernels
+from visionft.features import EVALUATION, answering
 from visionft.log import Console
-from visionft.precision import inference
 from visionft.recipe import Rank
 
 TIMED = 32  # images
@@ -82,7 +80,7 @@ def _judged(
     z = some.features(backbone, recipe.size, progress=console.progress(f"features, {name}"))
     classes = len(some.table.classes)
     worth = cross_validated(z, some.labels, classes)
-    found = worth.metrics(bounds=True)
+    found, some_images = worth.metrics(bounds=True), _first(some, recipe)
     row = {
         "backbone": name,
         "probe": found["probe_accuracy"],
@@ -91,8 +89,8 @@ def _judged(
         "log-loss": worth.log_loss,
         "kNN": found["knn_accuracy"],
         "LogME": logme(z.numpy(), some.table.labels, classes),
-        "shift": preprocessing.shift(backbone, _first(some, recipe)),
-        "ms/image": 1e3 * _seconds(backbone, _first(some, recipe)),
+        "shift": preprocessing.shift(backbone, some_images),
+        "ms/image": 1e3 * _seconds(backbone, some_images),
         "M weights": sum(p.numel() for p in backbone.parameters()) / 1e6,
         "start": str(backbone.loaded),
     }
@@ -110,8 +108,7 @@ def _first(some: Labelled, recipe: Rank) -> torch.Tensor:
 def _seconds(backbone: Backbone, images: torch.Tensor) -> float:
     """Seconds an image takes, in a batch, once everything is warm."""
     backbone.eval()
-    with fast_kernels() as kernels, inference(backbone.mean.device):
-        kernels.fold(backbone)
+    with answering(backbone):
         backbone(images)
         began = time.perf_counter()
         backbone(images)

@@ -20,10 +20,8 @@ from visionft.data.records import Table
 from visionft.data.sources import read
 from visionft.data.views import Views, batches
 from visionft.errors import CheckpointError
-from visionft.features import EVALUATION
-from visionft.kernels import fast_kernels
+from visionft.features import EVALUATION, answering
 from visionft.objective import Objective
-from visionft.precision import inference
 
 Sides = Sequence[tuple[int, ...]]
 PLAIN: Sides = ((),)
@@ -84,8 +82,7 @@ class Predictor:
         """Probabilities of decoded images, N C; `quick` asks once where the run asks of mirrored images, too."""
         data = Views(pixels, EVALUATION, {"image": self.images["size"]}, channels=self.images["channels"])
         device = next(self.model.parameters()).device
-        with fast_kernels() as kernels, inference(device):
-            kernels.fold(self.model.backbone)
+        with answering(self.model.backbone):
             sides = PLAIN if quick or not self.images.get("flips") else MIRRORED
             return torch.cat([self._answer(part["image"].to(device), sides) for part in batches(data, batch)])
 
