@@ -7,9 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import visionft as vf
 from visionft.cli import main
+from visionft.journeys import rank as rank_module
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +59,19 @@ def test_nothing_to_rank_is_an_error(labelled, capsys):
         vf.rank(str(labelled), backbones=["no_such_net"], size=32, quiet=True)
     with pytest.raises(vf.ConfigError, match="backbones is empty"):
         vf.rank(str(labelled), backbones=[], size=32, quiet=True)
+
+
+def test_images_that_fine_tuning_will_test_on_are_not_looked_at(labelled, tmp_path, monkeypatch):
+    files = [str(labelled.parent / f"{at}.png") for at in range(40)]
+    source = files, ["dark", "bright"] * 20
+    words = {"size": 32, "seed": 3, "quiet": True}
+    tested = vf.finetune(
+        source, backbone="test_resnet", weights="none", tune="probe", out=str(tmp_path / "run"), **words
+    )
+    seen = []
+    monkeypatch.setattr(
+        rank_module, "_first", lambda some, recipe: seen.append(some.table) or torch.zeros(1, 3, 32, 32)
+    )
+    vf.rank(source, backbones=["test_vit@none"], **words)
+    names = {record.name for record in seen[0]}
+    assert len(names) == 30 and not names & {record.name for record in tested.test.table}

@@ -11,7 +11,7 @@ import torch
 
 from visionft import backbones, preprocessing
 from visionft.backbone import Backbone
-from visionft.data.prepare import Prepared, prepare
+from visionft.data.prepare import Prepared, dealt, prepare
 from visionft.data.views import Views, batches
 from visionft.errors import DataError, WeightsError
 from visionft.evaluation.transferability import logme
@@ -42,12 +42,12 @@ class Ranked:
 
 
 def rank(recipe: Rank, *, console: Console | None = None) -> Ranked:
-    """Judge every backbone on the labelled images that are not for testing.
+    """Judge every backbone on the labelled images that fine-tuning with the same seed does not test on.
 
     Raises DataError when the labels are too few, WeightsError when no backbone can be had.
     """
     console = console or Console()
-    ready = prepare(recipe, console, labelled=True)
+    ready = dealt(prepare(recipe, console, labelled=True), recipe.seed)
     some = _not_for_testing(ready)
     rows, worths, missing = [], dict[str, Worth](), dict[str, str]()
     for name in recipe.backbones:
