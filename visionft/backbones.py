@@ -82,6 +82,8 @@ def build(spec: Mapping[str, Any]) -> Backbone:
 def _from_run(run: Path, channels: int, size: int | None) -> Backbone:
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
     file = run / "backbone.safetensors"
+    if info.get("networks"):
+        raise WeightsError(f"{run} answers with the mean of several networks; take one: {run / info['networks'][0]}")
     if "backbone" not in info or not file.is_file():
         raise WeightsError(f"{run} has no finished backbone; resume it by running its recipe again")
     spec = {**info["backbone"], "size": size or info["backbone"]["size"]}

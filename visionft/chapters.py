@@ -22,6 +22,7 @@ Map = tuple[Array, float, Array | None, Sequence[str]]  # N 2 points, their shar
 Metrics = Mapping[str, float]
 HEALTH = ("effective_rank", "projected_effective_rank")
 ANSWERS = ("knn_accuracy", "probe_accuracy")
+DECIDED = ("accuracy", "balanced_accuracy", "coverage", "sure", "accuracy_when_sure")
 PACE = {"step", "loss", "lr", "images_per_second", "seconds", "seconds_left", "progress"}
 SMALL = (2.75, 1.6)  # inches, of the curves that are there for completeness
 
@@ -153,15 +154,26 @@ def pretraining_report(
     report.write(out / "report.html")
 
 
+def decision(report: Report, words: Sequence[str], decided: Metrics) -> None:
+    """How probabilities are answered, and what those answers are worth on the test images."""
+    report.heading("Decision")
+    report.text("\n\n".join(f"{said[0].upper()}{said[1:]}." for said in words))
+    rows: list[list[Cell]] = [[name.replace("_", " "), (decided[name], decided[f"{name}_low"], decided[f"{name}_high"])]
+            for name in DECIDED if name in decided]  # fmt: skip
+    report.table(["", "share"], rows, "Answers to the test images", "Fitted on validation images, not on these.")
+
+
 def finetuning_report(
-    out: Path, scan: Scan, metrics: Mapping[str, Metrics], probabilities: Mapping[str, Tensor], test: Labelled
-) -> None:
-    """The report of a fine-tuning run."""
+    out: Path, scan: Scan, metrics: Mapping[str, Metrics], probabilities: Mapping[str, Tensor], test: Labelled,
+    *, curves: Path, decided: tuple[Sequence[str], Metrics],
+) -> None:  # fmt: skip
+    """The report of a fine-tuning run; `curves` is the folder of the network whose training is drawn."""
     report = Report("Fine-tuning", f"{out}: {', '.join(test.table.classes)}")
     groups = sorted(set(test.table.groups)) if test.table.grouped and len(test.table.classes) == 2 else []
     stages(report, metrics, groups, "95 % bootstrap intervals over the test images, which no choice has looked at.")
+    decision(report, *decided)
     data(report, scan)
-    finetuning(report, out)
+    finetuning(report, curves)
     answers(report, probabilities, test)
     mistakes(report, list(probabilities.values())[-1], test)
     report.heading("This run")

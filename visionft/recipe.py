@@ -135,10 +135,18 @@ class Finetune(Images, Recipe):
         False, "keep every group on one side of a split (parts, patients), instead of stratifying by it"
     )
     out: str = key("runs/finetune", "the run folder; an unfinished run in it is resumed")
+    folds: int = key(1, "networks, each stopped by its own fold of the training images; the answer is their mean")
+    refit: bool = key(False, "train once more on validation images, too, for as many steps as were best")
+    average: bool = key(False, "keep the weights between start and end that validation images like best (WiSE-FT)")
+    decide: Literal["auto", "likeliest", "balanced"] = key(
+        "auto", "the answer: the likeliest class, or by thresholds for balanced accuracy; auto: those if one is rare"
+    )
+    coverage: float = key(0.9, "share of images whose set of plausible classes holds the truth; not one class: unsure")
     tune: Any = key(
         "probe-then-full",
-        "probe, probe-then-full, full (all but this begin with a probe's head), last:K, stage:K, layerwise, gradual, "
-        "surgical:first, surgical:last, norm, bias, or a table {pattern: rate}",
+        "auto climbs from a probe as far as it pays; or probe, probe-then-full, full (all but this begin with a "
+        "probe's head), last:K, stage:K, layerwise, gradual, surgical:first, surgical:last, norm, bias, or a table "
+        "{pattern: rate}",
     )
     adapter: Any = key(
         "none",
@@ -156,7 +164,8 @@ class Finetune(Images, Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, "test", "val", above=0, below=1)
+        within(self, "test", "val", "coverage", above=0, below=1)
+        within(self, "folds", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)

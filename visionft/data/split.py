@@ -49,6 +49,13 @@ def first_of_each(table: Table, fraction: float, *, seed: int, least: int = 2) -
     return sorted(at for own in classes.values() for at in own[: max(least, round(fraction * len(own)))])
 
 
+def folds(table: Table, count: int, *, seed: int, by_group: bool = False) -> list[list[int]]:
+    """Deal all records to so many equal parts, as `split` deals them: places, ascending, whatever split they name."""
+    shares = {str(fold): 1 / count for fold in range(count)}
+    dealt = _deal(table, list(range(len(table))), shares, seed, by_group)
+    return [sorted(dealt[name]) for name in shares]
+
+
 def _shares(fractions: Mapping[str, float]) -> dict[str, float]:
     rest = 1 - sum(share for name, share in fractions.items() if name != "train")
     if (

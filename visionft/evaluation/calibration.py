@@ -11,7 +11,7 @@ from visionft.errors import DataError
 
 from .bootstrap import Floats, Ints
 
-LIMITS = (0.05, 20.0)  # of a temperature
+LIMITS = (0.5, 20.0)  # of a temperature: a few images told without a mistake would have it near 0
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Conformal:
             raise DataError(f"miss={miss} makes no sense: it is the share of images whose set may lack the truth")
         scores = 1 - p[np.arange(len(labels)), labels]
         parts = [scores[labels == c] for c in range(p.shape[1])] if by_class else [scores] * p.shape[1]
-        needed = math.ceil(1 / miss) - 1
+        needed = math.ceil(1 / miss - 1e-9) - 1
         short = [len(part) for part in parts if len(part) < needed]
         if short:
             each = "of every class " if by_class else ""

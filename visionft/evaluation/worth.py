@@ -103,14 +103,24 @@ class Labelled:
 def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> Worth:
     """Held-out answers of kNN and probe over stratified folds; the probe's L2 is chosen once, on all folds."""
     chosen = fit_probe(z, labels, classes=classes, folds=folds)
-    fold, answers = fold_of(labels, folds, 0), {"knn": labels.clone(), "probe": labels.clone()}
+    fold = fold_of(labels, folds, 0)
+    held = fold >= 0
+    near = labels.clone()
     for f in range(folds):
         out, rest = fold == f, fold != f
-        probe = fit_probe(z[rest], labels[rest], classes=classes, l2=chosen.l2)
-        answers["probe"][out] = probe.logits(z[out]).argmax(1)
-        answers["knn"][out] = knn(z[rest], labels[rest], z[out], classes=classes).argmax(1)
-    right = {name: (said == labels)[fold >= 0].numpy() for name, said in answers.items()}
-    return Worth(right["knn"], right["probe"], min(chosen.cv.values()))
+        near[out] = knn(z[rest], labels[rest], z[out], classes=classes).argmax(1)
+    told = out_of_fold(z, labels, classes, chosen.l2, folds)[held].argmax(1)
+    return Worth((near == labels)[held].numpy(), (told == labels[held]).numpy(), min(chosen.cv.values()))
+
+
+def out_of_fold(z: Tensor, labels: Tensor, classes: int, l2: float, folds: int = 4) -> Tensor:
+    """Probabilities (N C) that probes give images they were not fitted on; nan for a class's only image."""
+    fold = fold_of(labels, folds, 0)
+    told = torch.full((len(z), classes), torch.nan)
+    for f in range(folds):
+        out, rest = fold == f, fold != f
+        told[out] = fit_probe(z[rest], labels[rest], classes=classes, l2=l2).probabilities(z[out])
+    return told
 
 
 def floor(z: Tensor, labels: Tensor, z_test: Tensor, classes: int) -> tuple[Probe, dict[str, Tensor]]:

@@ -20,7 +20,8 @@ from visionft.log import Console, clock
 from visionft.pretraining.run import Pretrained, pretrain
 from visionft.recipe import Finetune, Optim, Pretrain, Quickstart
 from visionft.report import Report
-from visionft.tasks.run import Finetuned, finetune, line
+from visionft.tasks.run import finetune, line
+from visionft.tasks.seal import Finetuned
 from visionft.train import Metrics
 
 PUBLISHED = {"SVM, Deitsch 2019": 0.824, "VGG19, Deitsch 2019": 0.884}

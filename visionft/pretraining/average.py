@@ -7,19 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from torch import Tensor
-
+from visionft.averaging import State, between
 from visionft.backbone import Backbone
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 HALF = 0.5  # without labels to choose by
-
-State = Mapping[str, Tensor]
-
-
-def between(start: State, end: State, share: float) -> dict[str, Tensor]:
-    """Weights (and batch statistics) `share` of the way from start to end; counters are the end's."""
-    return {k: start[k].lerp(end[k], share) if end[k].is_floating_point() else end[k].clone() for k in end}
 
 
 def settle(

@@ -1,4 +1,4 @@
-"""A finished run as something that answers: images in, labels and probabilities out."""
+"""A finished run as something that answers: images in; labels, probabilities and doubts out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from visionft.data.records import Table
 from visionft.data.sources import read
 from visionft.data.views import Views, batches
 from visionft.errors import CheckpointError
+from visionft.evaluation.decision import Decision
 from visionft.features import EVALUATION, answering
 from visionft.objective import Objective
 
@@ -34,15 +35,26 @@ class Prediction:
 
     image: str
     label: str
-    probability: float
+    probability: float  # of the label
     probabilities: dict[str, float]
+    unsure: bool = False  # whether more than one class, or none, is plausible at the promised coverage: ask a human
+    plausible: tuple[str, ...] = ()  # the classes that hold the truth as often as promised; empty without a promise
 
 
 class Predictor:
-    """A fine-tuned model with the classes and the preprocessing it was trained with."""
+    """Fine-tuned networks, usually one, with the classes, the preprocessing and the decision of their run."""
 
-    def __init__(self, model: Any, classes: Sequence[str], images: dict[str, int]) -> None:
-        self.model, self.classes, self.images = model.eval(), tuple(classes), images
+    def __init__(
+        self, networks: Sequence[Any], classes: Sequence[str], images: dict[str, int], decision: Decision | None = None
+    ) -> None:
+        self.networks = [network.eval() for network in networks]
+        self.classes, self.images = tuple(classes), images
+        self.decision = decision or Decision.plain(len(classes))
+
+    @property
+    def model(self) -> Any:
+        """The network, or the first of several."""
+        return self.networks[0]
 
     @classmethod
     def load(cls, run: str | Path) -> Predictor:
@@ -51,15 +63,9 @@ class Predictor:
         info = runs.info(folder)
         if "task" not in info:
             raise CheckpointError(f"{run} is a {info.get('verb')} run without a task; finetune from it: backbone={run}")
-        found, options = objective.find(info["task"])
-        model: Objective = found(backbones.build(info["backbone"]), **options)
-        state = load_file(folder / "model.safetensors")
-        try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its run.json: {error}") from error
-        model.backbone.loaded = weights_.Loaded(f"run {run}", tuple(state))
-        return cls(model, info["classes"], info["images"])
+        places = [folder / name for name in info.get("networks", ["."])]
+        decision = Decision.of(info["decision"]) if "decision" in info else None
+        return cls([network(place) for place in places], info["classes"], info["images"], decision)
 
     def predict(self, images: Any, *, batch: int = 64) -> list[Prediction]:
         """Classify a file, an array (H W or H W C, uint8 RGB), a list of these, or a folder.
@@ -69,29 +75,62 @@ class Predictor:
         single = isinstance(images, (str, Path)) and Path(images).is_file()
         table = read([images] if single or isinstance(images, np.ndarray) else images, labelled=False)
         pixels = self.decode(table)
-        rows = self.probabilities(pixels, batch=batch)
-        return [self._said(record.name, row) for record, row in zip(table, rows, strict=True)]
+        return self._answers([record.name for record in table], self.probabilities(pixels, batch=batch))
 
     def decode(self, table: Table) -> Sequence[np.ndarray]:
         """Read images as they were read for training; one at a time, as they are needed."""
         edge, channels, white = (self.images[key] for key in ("size", "channels", "white"))
         return cached(table, edge=round(edge * KEPT), channels=channels, white=white, store="off")
 
-    @torch.no_grad()
     def probabilities(self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False) -> Tensor:
-        """Probabilities of decoded images, N C; `quick` asks once where the run asks of mirrored images, too."""
+        """Calibrated probabilities of decoded images, N C: the mean over networks, then the run's temperature.
+
+        `quick` asks once where the run asks of mirrored images, too.
+        """
+        sides = PLAIN if quick or not self.images.get("flips") else MIRRORED
+        said = [self._said(network, pixels, batch, sides) for network in self.networks]
+        mean = torch.stack(said).mean(0)
+        return torch.from_numpy(self.decision.calibrated(mean.numpy())).float()
+
+    @torch.no_grad()
+    def _said(self, network: Any, pixels: Sequence[np.ndarray], batch: int, sides: Sides) -> Tensor:
+        """Mean of what a network says of each image, mirrored along these axes; N C."""
         data = Views(pixels, EVALUATION, {"image": self.images["size"]}, channels=self.images["channels"])
-        device = next(self.model.parameters()).device
-        with answering(self.model.backbone):
-            sides = PLAIN if quick or not self.images.get("flips") else MIRRORED
-            return torch.cat([self._answer(part["image"].to(device), sides) for part in batches(data, batch)])
+        device, rows = next(network.parameters()).device, []
+        with answering(network.backbone):
+            for part in batches(data, batch):
+                images = part["image"].to(device)
+                said = [network.predict(images.flip(side) if side else images).float().cpu() for side in sides]
+                rows.append(torch.stack(said).mean(0))
+        return torch.cat(rows)
 
-    def _answer(self, images: Tensor, sides: Sides) -> Tensor:
-        """Mean of what is said of each image, mirrored along these axes; B C."""
-        said = [self.model.predict(images.flip(side) if side else images).float().cpu() for side in sides]
-        return torch.stack(said).mean(0)
+    def _answers(self, names: Sequence[str], p: Tensor) -> list[Prediction]:
+        rows = p.double().numpy()
+        chosen, sets = self.decision.choose(rows), self.decision.sets
+        plausible = sets.sets(rows) if sets else np.zeros(rows.shape, bool)
+        unsure = sets.unsure(rows) if sets else np.zeros(len(rows), bool)
+        return [
+            Prediction(
+                name,
+                self.classes[best],
+                float(row[best]),
+                {label: float(v) for label, v in zip(self.classes, row, strict=True)},
+                bool(doubt),
+                tuple(label for label, held in zip(self.classes, among, strict=True) if held),
+            )
+            for name, best, row, doubt, among in zip(names, chosen, rows, unsure, plausible, strict=True)
+        ]
 
-    def _said(self, name: str, row: Tensor) -> Prediction:
-        best = int(row.argmax())
-        every = {label: float(p) for label, p in zip(self.classes, row, strict=True)}
-        return Prediction(name, self.classes[best], float(row[best]), every)
+
+def network(folder: Path) -> Any:
+    """The task of a finished run of one network, with its weights."""
+    info = runs.info(folder)
+    found, options = objective.find(info["task"])
+    model: Objective = found(backbones.build(info["backbone"]), **options)
+    state = load_file(folder / "model.safetensors")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its run.json: {error}") from error
+    model.backbone.loaded = weights_.Loaded(f"run {folder}", tuple(state))
+    return model

@@ -1,0 +1,155 @@
+"""Several networks for one answer, one more on all images, and weights between start and end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import visionft as vf
+from visionft import backbones
+from visionft.data.prepare import prepare
+from visionft.errors import ConfigError, WeightsError
+from visionft.log import Console
+from visionft.recipe import Finetune
+from visionft.tasks.parts import Parts
+
+WORDS = {"size": 32, "batch": 8, "precision": "fp32", "backbone": "test_resnet", "weights": "none", "optim.lr": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> Path:
+    """48 pictures: darker or brighter, by a little, in noise, from eight cameras."""
+    folder, rng = tmp_path_factory.mktemp("labelled"), np.random.default_rng(0)
+    rows = ["path,label,group"]
+    for at in range(48):
+        pixels = rng.integers(0, 160, (32, 32, 3)) * rng.uniform(0.6, 1) + 25 * (at % 2)
+        assert cv2.imwrite(str(folder / f"{at}.png"), pixels.astype(np.uint8))
+        rows.append(f"{at}.png,{'bright' if at % 2 else 'dark'},{'abcdefgh'[at // 2 % 8]}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder / "labels.csv"
+
+
+@pytest.fixture(scope="module")
+def ensemble(labelled, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "ensemble"
+    return vf.finetune(str(labelled), folds=3, steps=6, out=str(out), **WORDS)
+
+
+def dealt(labelled: Path, **words) -> tuple[Parts, Finetune]:
+    recipe = Finetune(data=str(labelled), size=32, **words)
+    return Parts.deal(prepare(recipe, Console(quiet=True), labelled=True), recipe), recipe
+
+
+@pytest.mark.parametrize("by_group", [False, True])
+def test_every_training_image_chooses_for_exactly_one_network_and_none_is_lost(labelled, by_group):
+    parts, recipe = dealt(labelled, folds=3, by_group=by_group, val=0.3)
+    folds = parts.folds(recipe)
+    assert sorted(place for fold in folds for place in fold.places["val"]) == sorted(parts.places["train"])
+    for fold in folds:
+        assert not {*fold.places["train"]} & {*fold.places["val"]}
+        assert {*fold.places["train"], *fold.places["val"]} == {*parts.places["train"]}
+        assert fold.places["test"] == parts.places["test"]
+        if by_group:
+            assert not {*fold.train.table.groups} & {*fold.val.table.groups}
+
+
+def test_an_ensemble_answers_with_the_mean_of_runs_that_answer_alone(ensemble, labelled):
+    pixels = ensemble.test.pixels
+    alone = [vf.load(ensemble.out / f"fold-{at}").probabilities(pixels) for at in range(3)]
+    assert not torch.allclose(alone[0], alone[1], atol=1e-4)
+    together = vf.load(ensemble.out)
+    together.decision = type(together.decision).plain(2)
+    assert torch.allclose(together.probabilities(pixels), torch.stack(alone).mean(0), atol=1e-6)
+
+
+def test_a_saved_ensemble_predicts_what_it_predicted_in_memory(ensemble, labelled):
+    images = [str(file) for file in sorted(labelled.parent.glob("*.png"))]
+    assert vf.load(ensemble.out).predict(images) == ensemble.predictor.predict(images)
+
+
+def test_to_go_on_from_an_ensemble_one_of_its_networks_is_named(ensemble):
+    with pytest.raises(WeightsError, match="fold-0"):
+        backbones.load(str(ensemble.out))
+    assert backbones.load(str(ensemble.out / "fold-0")).loaded.loaded
+
+
+def test_an_ensemble_that_was_interrupted_goes_on_and_ends_alike(ensemble, labelled, tmp_path):
+    seen = []
+
+    def stop(step, metrics):
+        seen.append(step)
+        if len(seen) > 8 and step == 4:
+            raise KeyboardInterrupt
+
+    words = {**WORDS, "folds": 3, "steps": 6, "out": str(tmp_path / "run"), "log_every": 1, "save_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        vf.finetune(str(labelled), log=[stop], **words)
+    assert not (tmp_path / "run" / "run.json").exists()
+    again = vf.finetune(str(labelled), **words)
+    for at in range(3):
+        a, b = (load_file(run / f"fold-{at}" / "model.safetensors") for run in (ensemble.out, again.out))
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_refit_learns_from_the_validation_images_for_as_many_passes_as_were_best(labelled, tmp_path):
+    words = {**WORDS, "steps": 8, "eval_every": 2, "val": 0.3, "patience": 0}
+    run = vf.finetune(str(labelled), refit=True, out=str(tmp_path / "refit"), **words)
+    plain = vf.finetune(str(labelled), out=str(tmp_path / "plain"), **words)
+    parts, _ = dealt(labelled, val=0.3)
+    more = len(parts.known.table) / len(parts.train.table)
+    assert run.fitted.steps == round(8 * more) > 8 == plain.fitted.best_step
+    assert {*parts.all_learned().places["train"]} == {*parts.places["train"], *parts.places["val"]}
+    assert not torch.equal(run.probabilities["finetuned"], plain.probabilities["finetuned"])
+    assert run.predictor.decision.temperature == 1  # no image is left that this network has not learned from
+
+
+def test_where_no_step_was_better_than_the_start_a_refit_is_a_probe_of_all_known_images(labelled, tmp_path):
+    words = {**WORDS, "steps": 4, "eval_every": 2, "val": 0.3, "optim.lr": 1.0}
+    run = vf.finetune(str(labelled), refit=True, out=str(tmp_path / "run"), **words)
+    assert run.fitted.steps == 0
+    assert torch.allclose(run.probabilities["finetuned"], run.probabilities["probe"], atol=0.02)  # features in bf16
+
+
+def test_an_average_lies_between_start_and_end_and_is_no_worse_on_validation(labelled, tmp_path):
+    words = {**WORDS, "steps": 8, "patience": 0, "optim.lr": 0.03}
+    plain = vf.finetune(str(labelled), out=str(tmp_path / "plain"), **words)
+    mixed = vf.finetune(str(labelled), average=True, out=str(tmp_path / "mixed"), **words)
+    assert mixed.learned_share in (0.25, 0.5, 0.75, 1.0)
+    a, b = (load_file(run.out / "model.safetensors")["head.weight"] for run in (plain, mixed))
+    assert torch.equal(a, b) == (mixed.learned_share == 1)
+
+
+def test_answers_are_kept_for_whoever_measures_something_else(ensemble):
+    kept = load_file(ensemble.out / "answers.safetensors")
+    assert torch.equal(kept["test/finetuned"], ensemble.probabilities["finetuned"])
+    assert torch.equal(kept["test/labels"], ensemble.test.labels)
+    assert torch.equal(kept["validation/finetuned"], ensemble.validation["finetuned"])
+    assert len(kept["validation/labels"]) == len(ensemble.val.table)
+
+
+def test_the_decision_of_a_run_is_in_its_json_and_in_its_predictions(ensemble, labelled):
+    info = json.loads((ensemble.out / "run.json").read_text())
+    assert info["decision"]["test"] == ensemble.decided
+    said = vf.load(ensemble.out).predict(str(next(labelled.parent.glob("*.png"))))[0]
+    assert said.unsure == (len(said.plausible) != 1) or not said.plausible
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"tune": "probe", "folds": 2}, "folds"),
+        ({"tune": "probe", "average": True}, "average"),
+        ({"folds": 2, "refit": True}, "exclude"),
+        ({"tune": "full", "average": True}, "probe-then-full"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused_before_any_work(labelled, tmp_path, words, why):
+    with pytest.raises(ConfigError, match=why):
+        vf.finetune(str(labelled), out=str(tmp_path / "no"), **WORDS, **words)
+    assert not (tmp_path / "no").exists()

@@ -1,0 +1,122 @@
+"""One network learns: from a probe's head, as the recipe says, judged by the images it may choose by."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from visionft import averaging, backbones, config, objective, runs
+from visionft.adapters.attach import adapt
+from visionft.data.views import Views
+from visionft.evaluation.classification import summarise
+from visionft.evaluation.probe import Probe
+from visionft.evaluation.worth import Labelled
+from visionft.log import Console, Sink, clock, console_sink
+from visionft.objective import Objective
+from visionft.recipe import Finetune
+from visionft.train import Fitted, Metrics, fit
+
+from .parts import Parts
+from .predictor import Predictor, network
+
+
+@dataclass
+class Learned:
+    """A trained network, how its training went, and how far it went from its start."""
+
+    model: Any
+    fitted: Fitted | None = None
+    share: float = 1.0  # of the way from start to end, where `average` looked for the best
+
+
+def build(recipe: Finetune, parts: Parts) -> tuple[Any, Views]:
+    """The task on its backbone, and the images it trains on."""
+    torch.manual_seed(recipe.seed)
+    cls, options = objective.find(recipe.task)
+    backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
+    model: Objective = cls(backbone, **{**filled(cls, parts), **options})
+    views = {"image": dataclasses.replace(model.sees["image"], policy=recipe.policy)}
+    training = Views(
+        parts.train.pixels,
+        views,
+        {"image": recipe.size},
+        labels=parts.train.table.labels,
+        channels=recipe.channels,
+        seed=recipe.seed,
+    )
+    return model, training
+
+
+def filled(task: type[Objective], parts: Parts) -> dict[str, Any]:
+    """What a task is told of the training images, as far as it asks."""
+    table = parts.train.table
+    counts = np.bincount(table.labels, minlength=len(table.classes)).tolist()
+    return {name: value for name, value in (("classes", len(counts)), ("counts", counts))
+            if name in config.options(task)}  # fmt: skip
+
+
+def attach(recipe: Finetune, model: Any) -> None:
+    """Put the recipe's adapter to work; it begins as the seed says, whatever was drawn before."""
+    if recipe.adapter != "none":
+        torch.manual_seed(recipe.seed)
+        adapt(model.backbone, recipe.adapter)
+
+
+def learn(
+    recipe: Finetune, parts: Parts, head: Probe | None, out: Path, console: Console, log: Sequence[Sink],
+    *, choose: bool = True, name: str = "fine-tuning",
+) -> Learned:  # fmt: skip
+    """Train one network, which `out` resumes; `head` is a probe of the training images to begin with.
+
+    Without `choose` nothing is kept back: it trains as long as the recipe says and keeps its end.
+    """
+    if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
+        return Learned(network(out), Fitted(**runs.info(out)["fitted"]))
+    model, training = build(recipe, parts)
+    if head is not None:
+        model.start_from(head.weight, head.bias)
+    attach(recipe, model)
+    start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
+    evaluate = Evaluate(Predictor([model], parts.train.table.classes, images_of(recipe)), parts.val)
+    sink = runs.sinks(out, recipe, console_sink(console, name), *log)
+    fitted = fit(model, training, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
+    console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
+                f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
+    if not (recipe.average and choose):
+        return Learned(model, fitted)
+    share = averaging.best_share(model, start, lambda: score(evaluate(model), recipe.metric))
+    console.say(f"{name}: kept the weights {share:.0%} of the way from start to end, by {recipe.metric} on validation")
+    return Learned(model, fitted, share)
+
+
+class Evaluate:
+    """Validation, as the loop calls it."""
+
+    def __init__(self, predictor: Predictor, val: Labelled) -> None:
+        self.predictor, self.val = predictor, val
+
+    def __call__(self, model: Objective) -> Metrics:
+        found = summarise(
+            self.predictor.probabilities(self.val.pixels, quick=True),
+            self.val.labels,
+            classes=self.val.table.classes,
+            resamples=1,
+        )
+        return {k: v for k, v in found.items() if not k.endswith(("_low", "_high")) and "/" not in k}
+
+
+def score(metrics: Metrics, metric: str) -> float:
+    """The number that choices go by; higher is better."""
+    return -metrics[metric] if "loss" in metric else metrics[metric]
+
+
+def images_of(recipe: Finetune) -> dict[str, int]:
+    """How a predictor must read images to see them as training did."""
+    flips = {"flips": 1} if recipe.flips else {}
+    return {"size": recipe.size, "channels": recipe.channels, "white": recipe.white, **flips}

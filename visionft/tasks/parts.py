@@ -1,0 +1,75 @@
+"""Who sees which images: some to learn from, some to choose by, some to be tested on and looked at by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from visionft.data import split
+from visionft.data.prepare import Prepared
+from visionft.errors import DataError
+from visionft.evaluation.worth import Labelled
+from visionft.recipe import Finetune
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The labelled images of a run, dealt."""
+
+    ready: Prepared
+    places: Mapping[str, Sequence[int]]  # in the table, of train, val and test
+
+    @classmethod
+    def deal(cls, ready: Prepared, recipe: Finetune) -> Parts:
+        """Split as the recipe says. Raises DataError when fewer than two classes are left to train on."""
+        shares = {"val": recipe.val * (1 - recipe.test), "test": recipe.test}
+        tables = split.split(ready.table, shares, seed=recipe.seed, by_group=recipe.by_group)
+        place = {id(record): i for i, record in enumerate(ready.table)}
+        parts = cls(ready, {name: [place[id(r)] for r in table] for name, table in tables.items()})
+        if len(set(parts.train.table.labels.tolist())) < 2:
+            raise DataError(f"{ready.table.source} leaves fewer than two classes to train on")
+        return parts
+
+    @cached_property
+    def train(self) -> Labelled:
+        """Images that are learned from."""
+        return self._part(self.places["train"])
+
+    @cached_property
+    def val(self) -> Labelled:
+        """Images that early stopping and choices look at."""
+        return self._part(self.places["val"])
+
+    @cached_property
+    def test(self) -> Labelled:
+        """Images that nothing but the last measurement looks at."""
+        return self._part(self.places["test"])
+
+    @cached_property
+    def known(self) -> Labelled:
+        """All that may be looked at: those of train, then those of val."""
+        return self._part([*self.places["train"], *self.places["val"]])
+
+    def all_learned(self) -> Parts:
+        """The same with nothing kept back to choose by: train holds val, too."""
+        return replace(self, places={**self.places, "train": [*self.places["train"], *self.places["val"]]})
+
+    def folds(self, recipe: Finetune) -> list[Parts]:
+        """Train dealt to folds: each in turn is what one network's choices look at while it learns from the others."""
+        train = self.places["train"]
+        dealt = split.folds(self.train.table, recipe.folds, seed=recipe.seed, by_group=recipe.by_group)
+        made = []
+        for fold in dealt:
+            out = set(fold)
+            rest = [place for at, place in enumerate(train) if at not in out]
+            places = {**self.places, "train": rest, "val": [train[at] for at in fold]}
+            made.append(replace(self, places=places))
+        return made
+
+    def sizes(self) -> dict[str, int]:
+        """How many images each part has."""
+        return {name: len(places) for name, places in self.places.items()}
+
+    def _part(self, places: Sequence[int]) -> Labelled:
+        return Labelled(*self.ready.part(places))
