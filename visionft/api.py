@@ -65,10 +65,13 @@ def pretrain(recipe: recipe.Pretrain, *, log: Sequence[Sink] = (), quiet: bool =
 @verb(recipe.Finetune)
 def finetune(recipe: recipe.Finetune, *, log: Sequence[Sink] = (), quiet: bool = False, dry_run: bool = False) -> Any:
     """Teach a backbone to classify labelled images; returns the finished run."""
+    from .journeys.ladder import NAMES, climb, plan
     from .tasks.run import finetune as run
     from .tasks.run import rehearse
 
     console = _console(quiet)
+    if recipe.tune in NAMES:
+        return plan(recipe, console=console) if dry_run else climb(recipe, console=console, log=log)
     return rehearse(recipe, console=console) if dry_run else run(recipe, console=console, log=log)
 
 

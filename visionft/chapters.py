@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -154,6 +155,18 @@ def pretraining_report(
     report.write(out / "report.html")
 
 
+def rungs(report: Report, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every rung of the ladder that was tried: cost, loss on validation images, gain over the best before, test."""
+    report.heading("The ladder")
+    report.table(
+        ["", "minutes", "log-loss, validation", "gain over the best before", "accuracy, test", "log-loss, test", ""],
+        [[row["rung"], row["minutes"], row["loss"], row["gain"] and tuple(row["gain"]), tuple(row["accuracy"]),
+          row["test_loss"], "chosen" if row["chosen"] else ""] for row in rows],
+        note="The next rung is tried as long as the last one beats the best before it by more than its 95 % interval "
+        "on validation images; the lowest loss on them is chosen. The test images had no part in it.",
+    )  # fmt: skip
+
+
 def decision(report: Report, words: Sequence[str], decided: Metrics) -> None:
     """How probabilities are answered, and what those answers are worth on the test images."""
     report.heading("Decision")
@@ -165,12 +178,14 @@ def decision(report: Report, words: Sequence[str], decided: Metrics) -> None:
 
 def finetuning_report(
     out: Path, scan: Scan, metrics: Mapping[str, Metrics], probabilities: Mapping[str, Tensor], test: Labelled,
-    *, curves: Path, decided: tuple[Sequence[str], Metrics],
+    *, curves: Path, decided: tuple[Sequence[str], Metrics], ladder: Sequence[Mapping[str, Any]] = (),
 ) -> None:  # fmt: skip
     """The report of a fine-tuning run; `curves` is the folder of the network whose training is drawn."""
     report = Report("Fine-tuning", f"{out}: {', '.join(test.table.classes)}")
     groups = sorted(set(test.table.groups)) if test.table.grouped and len(test.table.classes) == 2 else []
     stages(report, metrics, groups, "95 % bootstrap intervals over the test images, which no choice has looked at.")
+    if ladder:
+        rungs(report, ladder)
     decision(report, *decided)
     data(report, scan)
     finetuning(report, curves)

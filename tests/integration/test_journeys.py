@@ -16,7 +16,7 @@ import visionft as vf
 from visionft import backbones
 from visionft.cli import main
 from visionft.pretraining.run import Pretrained
-from visionft.tasks.seal import Finetuned
+from visionft.tasks.measure import Finetuned
 
 COUNT, SIDE = 40, 32
 FAST: dict[str, Any] = {"size": SIDE, "batch": 8, "precision": "fp32"}

@@ -120,9 +120,9 @@ def test_an_average_lies_between_start_and_end_and_is_no_worse_on_validation(lab
     words = {**WORDS, "steps": 8, "patience": 0, "optim.lr": 0.03}
     plain = vf.finetune(str(labelled), out=str(tmp_path / "plain"), **words)
     mixed = vf.finetune(str(labelled), average=True, out=str(tmp_path / "mixed"), **words)
-    assert mixed.learned_share in (0.25, 0.5, 0.75, 1.0)
+    assert mixed.learned[0].share in (0.25, 0.5, 0.75, 1.0)
     a, b = (load_file(run.out / "model.safetensors")["head.weight"] for run in (plain, mixed))
-    assert torch.equal(a, b) == (mixed.learned_share == 1)
+    assert torch.equal(a, b) == (mixed.learned[0].share == 1)
 
 
 def test_answers_are_kept_for_whoever_measures_something_else(ensemble):

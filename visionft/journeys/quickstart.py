@@ -20,8 +20,8 @@ from visionft.log import Console, clock
 from visionft.pretraining.run import Pretrained, pretrain
 from visionft.recipe import Finetune, Optim, Pretrain, Quickstart
 from visionft.report import Report
-from visionft.tasks.run import finetune, line
-from visionft.tasks.seal import Finetuned
+from visionft.tasks.measure import Finetuned, line
+from visionft.tasks.run import finetune
 from visionft.train import Metrics
 
 PUBLISHED = {"SVM, Deitsch 2019": 0.824, "VGG19, Deitsch 2019": 0.884}

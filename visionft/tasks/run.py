@@ -5,30 +5,22 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from visionft import objective, parallel, preprocessing, runs, tuning
 from visionft.adapters.attach import check
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
-from visionft.evaluation.classification import summarise
-from visionft.evaluation.decision import Decision
 from visionft.evaluation.probe import Probe, fit_probe
-from visionft.evaluation.worth import Labelled, floor, out_of_fold
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
-from visionft.train import Metrics
 
-from .learn import Learned, attach, build, images_of, learn
+from .floor import Floor, Held, measure_floor
+from .learn import Learned, attach, build, learn
+from .measure import Finetuned, asked, judge, line, measure
 from .parts import Parts
-from .predictor import Predictor
-from .seal import Finetuned, seal
+from .seal import seal
 
 EPOCHS = 10
 
@@ -46,8 +38,7 @@ def finetune(
     """
     parallel.start()
     console, began = console or Console(quiet=parallel.rank() > 0), time.perf_counter()
-    recipe = _complete(recipe)
-    objective.find(recipe.task)  # a wrong key must not wait for the images
+    recipe = complete(recipe)
     ready = prepared or prepare(recipe, console, labelled=True)
     parts = Parts.deal(ready, recipe)
     model, _ = build(recipe, parts)
@@ -61,45 +52,32 @@ def finetune(
     if doubt := preprocessing.check(start, ready.pixels, recipe.size):
         console.say(doubt)
 
-    low = _floor(recipe, start, parts, console)
+    low = measure_floor(start, parts, recipe.size, console)
     for name, p in low.test.items():
-        console.say(f"  floor, {name} on frozen features: {line(_judge(p, parts.test))}")
+        console.say(f"  floor, {name} on frozen features: {line(judge(p, parts.test))}")
+    validation = dict(low.validation)
     if recipe.tune == "probe":  # a probe is solved, not trained
-        model.start_from(low.probe.weight, low.probe.bias)
-        learned, held = [Learned(model)], (low.held_out[0], low.held_out[1], False)
-        validation = low.validation
+        model.start_from(low.known.weight, low.known.bias)
+        learned, held = [Learned(model)], low.held
     else:
         learned = _learn(recipe, parts, folds, low, console, log)
-        p = _predictor(recipe, parts, learned).probabilities(parts.val.pixels)
-        held, validation = (p, parts.val.labels, True), {**low.validation, "finetuned": p}
+        held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
+        validation["finetuned"] = held.p
     if recipe.refit:
         console.say("once more, with the validation images")
-        learned = [_refit(recipe, parts, learned[0], low.probe, console, log)]
-        held = (*held[:2], False)
-
-    predictor = _predictor(recipe, parts, learned)
-    rule: Any = recipe.decide
-    predictor.decision = Decision.fit(
-        held[0].numpy(), held[1].numpy(), predictor.classes, rule=rule, coverage=recipe.coverage, temper=held[2]
-    )
-    for words in predictor.decision.words:
-        console.say(f"  {words}")
-    answers = {**low.test, "finetuned": predictor.probabilities(parts.test.pixels)}
-    metrics = {name: _judge(p, parts.test) for name, p in answers.items()}
-    console.say(f"  test, {recipe.tune}: {line(metrics['finetuned'])}")
-    decided = predictor.decision.judge(answers["finetuned"].double().numpy(), parts.test.labels.numpy())
-    done = Finetuned(
-        out, predictor, metrics, answers, parts.test, decided, parts.val, validation, learned[0].fitted,
-        learned[0].share, time.perf_counter() - began,
-    )  # fmt: skip
-    seal(done, recipe, parts, learned, console)
+        learned, held = (
+            [_refit(recipe, parts, learned[0], low.known, console, log)],
+            dataclasses.replace(held, own=False),
+        )
+    done = measure(recipe, parts, learned, held, console, test=low.test, validation=validation)
+    done.seconds = time.perf_counter() - began
+    seal(done, recipe, parts, console)
     return done
 
 
 def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     """Say what a recipe would do and cost; nothing is written."""
-    recipe = _complete(recipe)
-    objective.find(recipe.task)
+    recipe = complete(recipe)
     ready = prepare(recipe, console or Console(), labelled=True, dry=True)
     model, training = build(recipe, Parts.deal(ready, recipe))
     attach(recipe, model)
@@ -141,40 +119,9 @@ def _refit(
     return learn(again, parts.all_learned(), began, out, console, log, choose=False, name="refit")
 
 
-def _predictor(recipe: Finetune, parts: Parts, learned: Sequence[Learned]) -> Predictor:
-    return Predictor([found.model for found in learned], parts.train.table.classes, images_of(recipe))
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What frozen features answer: a probe of all that may be looked at, and one of the training images alone."""
-
-    probe: Probe
-    train: Probe
-    test: dict[str, Tensor]  # probabilities N C of probe and knn
-    validation: dict[str, Tensor]  # M C, of those fitted on the training images
-    held_out: tuple[Tensor, Tensor]  # probabilities of probes that had not seen the image, and the labels
-
-
-def _floor(recipe: Finetune, backbone: Any, parts: Parts, console: Console) -> Floor:
-    z = {
-        name: part.features(backbone, recipe.size, progress=console.progress(f"features, {name}"))
-        for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test))
-    }
-    known, labels, classes = torch.cat([z["train"], z["val"]]), parts.known.labels, len(parts.train.table.classes)
-    probe, test = floor(known, labels, z["test"], classes)
-    train, validation = floor(z["train"], parts.train.labels, z["val"], classes)
-    told = out_of_fold(known, labels, classes, probe.l2)
-    judged = ~told.isnan().any(1)
-    return Floor(probe, train, test, validation, (told[judged], labels[judged]))
-
-
-def _judge(probabilities: Tensor, test: Labelled) -> Metrics:
-    groups = test.table.groups if test.table.grouped else None
-    return summarise(probabilities, test.labels, classes=test.table.classes, groups=groups)
-
-
-def _complete(recipe: Finetune) -> Finetune:
+def complete(recipe: Finetune) -> Finetune:
+    """The recipe with a budget. Raises ConfigError for a wrong key, which must not wait for the images."""
+    objective.find(recipe.task)
     tuning.check(recipe.tune)
     if recipe.adapter != "none":
         check(recipe.adapter)
@@ -190,9 +137,3 @@ def _complete(recipe: Finetune) -> Finetune:
     if recipe.steps or recipe.epochs or recipe.minutes:
         return recipe
     return dataclasses.replace(recipe, epochs=EPOCHS)
-
-
-def line(m: Metrics) -> str:
-    """Accuracy with its interval, and AUROC, in words."""
-    auroc = f", AUROC {m['auroc']:.3f}" if "auroc" in m else ""
-    return f"accuracy {m['accuracy']:.3f} ({m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}){auroc}"

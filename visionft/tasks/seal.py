@@ -4,49 +4,33 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from visionft import chapters, checkpoint, config, parallel, runs
 from visionft.adapters import files as adapters
 from visionft.adapters.attach import merge
 from visionft.atomic import replace
-from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.recipe import Finetune
-from visionft.train import Fitted, Metrics
+from visionft.train import Fitted
 
 from .learn import Learned, filled, images_of
+from .measure import Finetuned
 from .parts import Parts
 from .predictor import Predictor
 
-
-@dataclass
-class Finetuned:
-    """A finished fine-tuning run, with what the report shows."""
-
-    out: Path
-    predictor: Predictor
-    metrics: dict[str, Metrics]  # "probe", "knn" (the floor) and "finetuned", on the test images
-    probabilities: dict[str, Tensor]  # of the test images, N C each
-    test: Labelled
-    decided: Metrics  # what the answers are worth, thresholds and sets included, on the test images
-    val: Labelled
-    validation: dict[str, Tensor] = field(default_factory=dict)  # probabilities of the images that choices look at
-    fitted: Fitted | None = None  # of the network, or the first of several
-    learned_share: float = 1.0  # of the way from start to end that was kept (`average`)
-    seconds: float = 0.0
+Rows = Sequence[Mapping[str, Any]]  # of the ladder
 
 
-def seal(done: Finetuned, recipe: Finetune, parts: Parts, learned: Sequence[Learned], console: Console) -> None:
+def seal(done: Finetuned, recipe: Finetune, parts: Parts, console: Console, *, ladder: Rows = ()) -> None:
     """Write a run that has been measured; the networks of an ensemble are runs of their own."""
-    out, several = done.out, len(learned) > 1
-    names = [f"fold-{at}" for at in range(len(learned))] if several else ["."]
-    for name, found in zip(names, learned, strict=True):
+    out, several = done.out, len(done.learned) > 1
+    names = [f"fold-{at}" for at in range(len(done.learned))] if several else ["."]
+    for name, found in zip(names, done.learned, strict=True):
         if found.model.backbone.adapter is not None:
             _keep_adapter(out / name, found.model, console)
     parallel.wait()
@@ -55,23 +39,42 @@ def seal(done: Finetuned, recipe: Finetune, parts: Parts, learned: Sequence[Lear
     replace(out / "answers.safetensors", lambda file: save_file(_answers(done), file))
     chapters.finetuning_report(
         out, parts.ready.scan, done.metrics, done.probabilities, done.test, curves=out / names[0],
-        decided=(done.predictor.decision.words, done.decided),
+        decided=(done.predictor.decision.words, done.decided), ladder=ladder,
     )  # fmt: skip
-    info = _info(done, recipe, parts, learned[0].model)
-    for name, found in zip(names, learned, strict=True):
-        own = {"backbone": found.model.backbone.spec(), "fitted": found.fitted.facts() if found.fitted else None}
-        if several:
-            checkpoint.finish(out / name, found.model, {**_of_one(info), **own})
-    if several:
-        runs.seal(out, {**info, "networks": names})
+    info = _info(done, recipe, parts) | ({"ladder": list(ladder)} if ladder else {})
+    if not several:
+        checkpoint.finish(out, done.learned[0].model, info)
     else:
-        checkpoint.finish(out, learned[0].model, info)
+        for name, found in zip(names, done.learned, strict=True):
+            checkpoint.finish(out / name, found.model, _of_one(info, found))
+        runs.seal(out, {**info, "networks": names})
     shutil.rmtree(out / "refit" / "resume", ignore_errors=True)
 
 
-def _of_one(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of an ensemble, less what is true of the mean only."""
-    return {key: value for key, value in info.items() if key not in ("metrics", "decision", "seconds")}
+def recall(out: Path, recipe: Finetune, parts: Parts) -> Finetuned:
+    """A finished run as it was when it was sealed."""
+    info, kept = runs.info(out), load_file(out / "answers.safetensors")
+    predictor = Predictor.load(out)
+    fitted = Fitted(**info["fitted"]) if info["fitted"] else None
+    answers = {part: {key.removeprefix(f"{part}/"): p for key, p in kept.items() if key.startswith(f"{part}/")}
+               for part in ("test", "validation")}  # fmt: skip
+    for part in answers.values():
+        part.pop("labels")
+    return Finetuned(
+        out, predictor, info["metrics"], answers["test"], parts.test, info["decision"]["test"], parts.val,
+        answers["validation"], [Learned(model, fitted, info["share"]) for model in predictor.networks], info["seconds"],
+    )  # fmt: skip
+
+
+def _of_one(info: Mapping[str, Any], found: Learned) -> dict[str, Any]:
+    """The run.json of one network of an ensemble: less what is true of the mean only."""
+    common = {key: value for key, value in info.items() if key not in ("metrics", "decision", "seconds", "ladder")}
+    return {**common, **_training(found)}
+
+
+def _training(found: Learned) -> dict[str, Any]:
+    fitted = found.fitted.facts() if found.fitted else None
+    return {"backbone": found.model.backbone.spec(), "fitted": fitted, "share": found.share}
 
 
 def _answers(done: Finetuned) -> dict[str, Tensor]:
@@ -92,19 +95,18 @@ def _keep_adapter(out: Path, model: Any, console: Console) -> None:
         console.say(f"the adapter is merged into plain weights, and kept apart in {out / 'adapter'}")
 
 
-def _info(done: Finetuned, recipe: Finetune, parts: Parts, model: Any) -> dict[str, Any]:
+def _info(done: Finetuned, recipe: Finetune, parts: Parts) -> dict[str, Any]:
     name, options = config.named(config.plain(recipe)["task"], "task")
+    model = done.predictor.model
     return {
         "verb": "finetune",
         "task": {"name": name, **filled(type(model), parts), **options},
         "classes": list(done.predictor.classes),
         "images": images_of(recipe),
-        "backbone": model.backbone.spec(),
         "start": str(model.backbone.loaded),
         "metrics": done.metrics,
         "decision": {**done.predictor.decision.facts(), "test": done.decided},
-        "fitted": done.fitted.facts() if done.fitted else None,
-        "share": done.learned_share,
+        **_training(done.learned[0]),
         "seconds": done.seconds,
         "data": parts.ready.facts() | parts.sizes(),
         "versions": runs.versions(),

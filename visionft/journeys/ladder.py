@@ -1,0 +1,197 @@
+"""The ladder: from a probe to an ensemble, each rung dearer than the last, climbed as far as it pays.
+
+A rung pays when its log-loss on the validation images is lower than the best before it by more than the 95 % interval
+of the difference, image by image. The first that does not is the last one tried, but for the soup, which costs nothing
+(`tune=auto:all` tries all); of those tried, the one with the lowest loss answers. Test images are measured on every
+rung and choose nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from visionft import averaging, parallel, runs
+from visionft.data.prepare import Prepared, prepare
+from visionft.errors import ConfigError
+from visionft.evaluation.bootstrap import Floats, bootstrap
+from visionft.log import Console, Sink, clock
+from visionft.recipe import Finetune
+from visionft.tasks.floor import Held
+from visionft.tasks.learn import Learned
+from visionft.tasks.measure import Finetuned, asked, line, measure
+from visionft.tasks.parts import Parts
+from visionft.tasks.run import complete, finetune, rehearse
+from visionft.tasks.seal import recall, seal
+
+FOLDS = 3
+SHARES = {"probe-then-full": 0.25, "layerwise": 0.25, "folds": 0.5}  # of the budget, where it is a time
+NAMES = ("auto", "auto:all")
+
+
+@dataclass
+class Rung:
+    """One step of the ladder, taken."""
+
+    name: str
+    done: Finetuned
+    losses: Floats  # of every validation image
+    gain: tuple[float, float, float] | None = None  # over the best before: mean, and its 95 % interval
+
+    @property
+    def loss(self) -> float:
+        """Mean log-loss on the validation images."""
+        return float(self.losses.mean())
+
+    @property
+    def pays(self) -> bool:
+        """Whether it beats the best before it by more than the interval."""
+        return self.gain is None or self.gain[1] > 0
+
+    def row(self, chosen: bool) -> dict[str, Any]:
+        """What the report and run.json say of it."""
+        m = self.done.metrics["finetuned"]
+        return {
+            "rung": self.name, "minutes": self.done.seconds / 60, "loss": self.loss, "gain": self.gain,
+            "accuracy": [m["accuracy"], m["accuracy_low"], m["accuracy_high"]], "test_loss": m["log_loss"],
+            "chosen": chosen,
+        }  # fmt: skip
+
+
+def climb(
+    recipe: Finetune, *, console: Console | None = None, log: Sequence[Sink] = (), prepared: Prepared | None = None
+) -> Finetuned:
+    """Climb, and leave the best rung in the recipe's folder as a run like any other; `rungs/` holds them all.
+
+    `steps` or `epochs` are those of the longest training of one network, `minutes` are shared by all rungs. An adapter
+    named in the recipe is what the second rung trains. Raises ConfigError for `folds`, `average` and `refit`: which of
+    them helps is what the ladder finds out.
+    """
+    console, began = console or Console(quiet=parallel.rank() > 0), time.perf_counter()
+    recipe = _complete(recipe)
+    ready = prepared or prepare(recipe, console, labelled=True)
+    parts, out = Parts.deal(ready, recipe), Path(recipe.out)
+    runs.begin(out, recipe, ready.table.fingerprint)
+    rungs: list[Rung] = []
+    for name, take in _rungs(recipe, parts, ready, console, log, rungs).items():
+        console.say(f"rung {len(rungs) + 1}: {name}")
+        rungs.append(_judged(name, take(), rungs))
+        console.say(f"  {words(rungs)}")
+        if not rungs[-1].pays and name != "layerwise" and recipe.tune != "auto:all":
+            break
+    best = min(rungs, key=lambda rung: rung.loss)
+    console.say(f"chosen: {best.name}, {line(best.done.metrics['finetuned'])} on the test images")
+    chosen = dataclasses.replace(best.done, out=out, seconds=time.perf_counter() - began)
+    chosen.metrics = {
+        **chosen.metrics,
+        **{f"rung: {r.name}": r.done.metrics["finetuned"] for r in rungs[1:] if r is not best},
+    }
+    seal(chosen, recipe, parts, console, ladder=[rung.row(rung is best) for rung in rungs])
+    return chosen
+
+
+def plan(recipe: Finetune, *, console: Console | None = None) -> list[str]:
+    """Say what climbing would do and cost at most; nothing is written."""
+    recipe = _complete(recipe)
+    single = rehearse(dataclasses.replace(recipe, tune="layerwise", adapter="none"), console=console)
+    most = f"at most {recipe.minutes:g} minutes" if recipe.minutes else f"at most {2 + FOLDS} times what is said here"
+    return [
+        f"the ladder: {', '.join(('probe', 'probe-then-full or adapter', 'layerwise', 'soup', f'{FOLDS} folds'))}",
+        f"it takes {most}; a network of the rung `layerwise`:",
+        "",
+        *single,
+    ]
+
+
+def words(rungs: Sequence[Rung]) -> str:
+    """What the last rung was worth, in a sentence."""
+    last = rungs[-1]
+    cost = f"{clock(last.done.seconds)}, log-loss {last.loss:.4f} on {len(last.losses)} validation images"
+    if last.gain is None:
+        return cost
+    mean, low, high = last.gain
+    verdict = "it pays" if last.pays else "not proven to pay" if high > 0 else "it does not pay"
+    return f"{cost}; {mean:+.4f} ({low:+.4f} to {high:+.4f}) better than the best before: {verdict}"
+
+
+def _complete(recipe: Finetune) -> Finetune:
+    asked = {"folds": recipe.folds > 1, "average": recipe.average, "refit": recipe.refit}
+    if given := [name for name, set_ in asked.items() if set_]:
+        raise ConfigError(f"tune={recipe.tune} finds out by itself whether {given[0]} helps; leave {given[0]} out")
+    tune = recipe.tune
+    return dataclasses.replace(complete(dataclasses.replace(recipe, tune="probe-then-full")), tune=tune)
+
+
+def _rungs(
+    recipe: Finetune, parts: Parts, ready: Prepared, console: Console, log: Sequence[Sink], rungs: Sequence[Rung]
+) -> dict[str, Callable[[], Finetuned]]:
+    """The rungs by name, cheapest first, and what takes them."""
+
+    def run(name: str, share: float, **changes: Any) -> Callable[[], Finetuned]:
+        out = str(Path(recipe.out) / "rungs" / name)
+        own = dataclasses.replace(recipe, out=out, **_budget(recipe, share), **changes)
+        done = (Path(out) / "run.json").is_file()
+        return lambda: recall(Path(out), own, parts) if done else finetune(
+            own, console=console, log=log, prepared=ready
+        )  # fmt: skip
+
+    plain = dataclasses.replace(recipe, adapter="none")
+    second = "probe-then-full" if recipe.adapter == "none" else "adapter"
+    return {
+        "probe": run("probe", 0, tune="probe", adapter="none"),
+        second: run(second, SHARES["probe-then-full"], tune="probe-then-full", average=True),
+        "layerwise": run("layerwise", SHARES["layerwise"], tune="layerwise", adapter="none", average=True),
+        "soup": lambda: _soup(plain, parts, rungs, console),
+        "folds": run("folds", SHARES["folds"], tune="layerwise", adapter="none", average=True, folds=FOLDS),
+    }
+
+
+def _budget(recipe: Finetune, share: float) -> dict[str, Any]:
+    return {"minutes": recipe.minutes * share} if recipe.minutes and share else {}
+
+
+def _soup(recipe: Finetune, parts: Parts, rungs: Sequence[Rung], console: Console) -> Finetuned:
+    """The greedy mean of the networks that were trained whole, tried on the validation images."""
+    began = time.perf_counter()
+    made = [r.done.learned[0] for r in rungs if r.name != "probe" and r.done.learned[0].model.backbone.adapter is None]
+    model = copy.deepcopy(made[-1].model)
+    learned = [Learned(model, made[-1].fitted)]
+    recipe = dataclasses.replace(recipe, tune="soup", out=str(Path(recipe.out) / "rungs" / "soup"))
+    predictor = asked(recipe, parts, learned)
+    kept = averaging.soup(
+        model,
+        [found.model.state_dict() for found in made],
+        lambda: -float(_losses(predictor.probabilities(parts.val.pixels), parts.val.labels).mean()),
+    )
+    console.say(f"  a mean of {len(kept)} of {len(made)} networks")
+    held = Held(predictor.probabilities(parts.val.pixels), parts.val.labels)
+    low = rungs[0].done
+    test = {name: low.probabilities[name] for name in ("probe", "knn")}
+    validation = {**low.validation, "finetuned": held.p}
+    done = measure(recipe, parts, learned, held, console, test=test, validation=validation)
+    done.seconds = time.perf_counter() - began
+    return done
+
+
+def _judged(name: str, done: Finetuned, before: Sequence[Rung]) -> Rung:
+    told = done.validation["probe" if name == "probe" else "finetuned"]
+    rung = Rung(name, done, _losses(told, done.val.labels))
+    if before:
+        difference = min(before, key=lambda r: r.loss).losses - rung.losses
+        low, high = bootstrap(lambda counts: counts @ difference / len(difference), len(difference))
+        rung.gain = (float(difference.mean()), low, high)
+    return rung
+
+
+def _losses(p: Tensor, labels: Tensor) -> Floats:
+    eps = float(np.finfo(np.float32).eps)
+    losses: Floats = -np.log(p.double().numpy()[np.arange(len(labels)), labels.numpy()].clip(eps, 1))
+    return losses

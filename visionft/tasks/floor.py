@@ -1,0 +1,49 @@
+"""What frozen features answer before anything is trained: the floor that training must rise above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visionft.backbone import Backbone
+from visionft.evaluation import worth
+from visionft.evaluation.probe import Probe
+from visionft.log import Console
+
+from .parts import Parts
+
+
+@dataclass(frozen=True)
+class Held:
+    """Probabilities (M C) of images that the network did not learn from, and their labels."""
+
+    p: Tensor
+    labels: Tensor
+    own: bool = True  # whether the network that will answer gave them, not a sister trained on fewer images
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A probe of all images that may be looked at, and one of the training images alone, with what they answer."""
+
+    known: Probe
+    train: Probe
+    test: dict[str, Tensor]  # by "probe" and "knn" of all known images: N C
+    validation: dict[str, Tensor]  # by those of the training images: M C
+    held: Held  # by probes of other folds
+
+
+def measure_floor(backbone: Backbone, parts: Parts, size: int, console: Console) -> Floor:
+    """Fit probes and kNN on features of the backbone as it is."""
+    z = {
+        name: part.features(backbone, size, progress=console.progress(f"features, {name}"))
+        for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test))
+    }
+    known, labels, classes = torch.cat([z["train"], z["val"]]), parts.known.labels, len(parts.train.table.classes)
+    probe, test = worth.floor(known, labels, z["test"], classes)
+    train, validation = worth.floor(z["train"], parts.train.labels, z["val"], classes)
+    told = worth.out_of_fold(known, labels, classes, probe.l2)
+    judged = ~told.isnan().any(1)
+    return Floor(probe, train, test, validation, Held(told[judged], labels[judged], own=False))

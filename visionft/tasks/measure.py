@@ -1,0 +1,81 @@
+"""The end of a run: a decision fitted on held-out images, then the one look at the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from visionft.evaluation.classification import summarise
+from visionft.evaluation.decision import Decision
+from visionft.evaluation.worth import Labelled
+from visionft.log import Console
+from visionft.recipe import Finetune
+from visionft.train import Fitted, Metrics
+
+from .floor import Held
+from .learn import Learned, images_of
+from .parts import Parts
+from .predictor import Predictor
+
+
+@dataclass
+class Finetuned:
+    """A finished fine-tuning run, with what the report shows."""
+
+    out: Path
+    predictor: Predictor
+    metrics: dict[str, Metrics]  # "probe", "knn" (the floor) and "finetuned", on the test images
+    probabilities: dict[str, Tensor]  # of the test images, N C each
+    test: Labelled
+    decided: Metrics  # what the answers are worth, thresholds and sets included, on the test images
+    val: Labelled
+    validation: dict[str, Tensor]  # probabilities of the images that choices look at, M C each
+    learned: Sequence[Learned] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def fitted(self) -> Fitted | None:
+        """How the training of the network, or of the first of several, went; None where it was solved."""
+        return self.learned[0].fitted
+
+
+def measure(
+    recipe: Finetune, parts: Parts, learned: Sequence[Learned], held: Held, console: Console,
+    *, test: Mapping[str, Tensor], validation: Mapping[str, Tensor],
+) -> Finetuned:  # fmt: skip
+    """Decide how to answer, and judge that; `test` and `validation` are the answers of the floor, or of others."""
+    predictor = asked(recipe, parts, learned)
+    rule: Any = recipe.decide
+    predictor.decision = Decision.fit(
+        held.p.numpy(), held.labels.numpy(), predictor.classes, rule=rule, coverage=recipe.coverage, temper=held.own
+    )
+    for words in predictor.decision.words:
+        console.say(f"  {words}")
+    answers = {**test, "finetuned": predictor.probabilities(parts.test.pixels)}
+    metrics = {name: judge(p, parts.test) for name, p in answers.items()}
+    console.say(f"  test, {recipe.tune}: {line(metrics['finetuned'])}")
+    decided = predictor.decision.judge(answers["finetuned"].double().numpy(), parts.test.labels.numpy())
+    return Finetuned(
+        Path(recipe.out), predictor, metrics, answers, parts.test, decided, parts.val, dict(validation), learned
+    )
+
+
+def asked(recipe: Finetune, parts: Parts, learned: Sequence[Learned]) -> Predictor:
+    """The networks as one that answers, before any decision."""
+    return Predictor([found.model for found in learned], parts.train.table.classes, images_of(recipe))
+
+
+def judge(probabilities: Tensor, test: Labelled) -> Metrics:
+    """Every metric of the likeliest class on labelled images."""
+    groups = test.table.groups if test.table.grouped else None
+    return summarise(probabilities, test.labels, classes=test.table.classes, groups=groups)
+
+
+def line(m: Metrics) -> str:
+    """Accuracy with its interval, and AUROC, in words."""
+    auroc = f", AUROC {m['auroc']:.3f}" if "auroc" in m else ""
+    return f"accuracy {m['accuracy']:.3f} ({m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}){auroc}"
