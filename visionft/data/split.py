@@ -112,7 +112,10 @@ def _check(table: Table, units: list[list[int]], shares: dict[str, float], by_gr
     for label, count in sorted(has.items(), key=lambda item: -1 if item[0] is None else item[0]):
         if count < len(shares):
             name = "the table" if label is None else f"class {table.classes[label]!r}"
-            raise DataError(f"{name} has {count} {what}: too few to have some in each of {', '.join(shares)}")
+            raise DataError(
+                f"{name} has {count} {what}: too few to have some in each of "
+                f"{', '.join(shares)}; add some, or leave {'them' if label is None else 'the class'} out"
+            )
 
 
 def _stratum(record: Record) -> tuple[int, str]:

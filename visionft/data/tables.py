@@ -52,7 +52,8 @@ def _table(file: Path, numbers: list[int], cells: list[dict[str, str]], labelled
     first = next((path for path in paths if not path.is_file()), None)
     _refuse(file, missing, f"name a file that does not exist; the first is {first}")
     if labelled:
-        _refuse(file, [number for number, cell in pairs if not cell["label"]], "have no label")
+        blank = [number for number, cell in pairs if cell["label"].lower() in ("", "nan")]
+        _refuse(file, blank, "have no label; give them one, or leave them out")
     odd = [number for number, cell in pairs if cell["split"] and cell["split"].lower() not in SPLITS]
     _refuse(file, odd, "have a split that is not train, val or test")
     classes = sorted({cell["label"] for cell in cells if cell["label"]}, key=natural)

@@ -25,6 +25,8 @@ class Temperature:
     @property
     def words(self) -> str:
         """What was decided."""
+        if np.isnan(self.after):
+            return "no temperature: too few held-out images to tell whether one helps"
         if self.value == 1:
             return f"no temperature: held-out log-loss {self.before:.4f}, {self.after:.4f} with one"
         sure = "too sure of itself" if self.value > 1 else "less sure than it might be"

@@ -131,6 +131,7 @@ def network(folder: Path) -> Any:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its run.json: {error}") from error
+        what = " ".join(str(error).split()[:40])
+        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its run.json: {what} ...") from error
     model.backbone.loaded = weights_.Loaded(f"run {folder}", tuple(state))
     return model
