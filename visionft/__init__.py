@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, rank, study
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
+    from .estimator import ImageClassifier, ImageFeatures
     from .journeys.quickstart import quickstart
     from .objective import Objective, View
     from .recipe import Finetune, Optim, Pretrain, Recipe
@@ -24,12 +26,15 @@ _EXPORTS = {
     "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
     "fit": "train", "study": "api", "objectives": "api", "rank": "api",
+    "ImageClassifier": "estimator", "ImageFeatures": "estimator",
 }  # fmt: skip
 __all__ = [
     "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
     "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "augment", "embed",
     "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "rank", "study",
 ]  # fmt: skip
+if importlib.util.find_spec("sklearn"):  # an extra: `from visionft import *` must work without it
+    __all__ += ["ImageClassifier", "ImageFeatures"]
 
 
 def __getattr__(name: str) -> Any:

@@ -160,7 +160,7 @@ def rungs(report: Report, rows: Sequence[Mapping[str, Any]]) -> None:
     report.heading("The ladder")
     report.table(
         ["", "minutes", "log-loss, validation", "gain over the best before", "accuracy, test", "log-loss, test", ""],
-        [[row["rung"], row["minutes"], row["loss"], row["gain"] and tuple(row["gain"]), tuple(row["accuracy"]),
+        [[row["rung"], row["minutes"], row["loss"], row["gain"] and tuple(row["gain"]), tuple(row["accuracy"]) or None,
           row["test_loss"], "chosen" if row["chosen"] else ""] for row in rows],
         note="The next rung is tried as long as the last one beats the best before it by more than its 95 % interval "
         "on validation images; the lowest loss on them is chosen. The test images had no part in it.",
@@ -173,7 +173,8 @@ def decision(report: Report, words: Sequence[str], decided: Metrics) -> None:
     report.text("\n\n".join(f"{said[0].upper()}{said[1:]}." for said in words))
     rows: list[list[Cell]] = [[name.replace("_", " "), (decided[name], decided[f"{name}_low"], decided[f"{name}_high"])]
             for name in DECIDED if name in decided]  # fmt: skip
-    report.table(["", "share"], rows, "Answers to the test images", "Fitted on validation images, not on these.")
+    if rows:
+        report.table(["", "share"], rows, "Answers to the test images", "Fitted on validation images, not on these.")
 
 
 def finetuning_report(
@@ -183,14 +184,18 @@ def finetuning_report(
     """The report of a fine-tuning run; `curves` is the folder of the network whose training is drawn."""
     report = Report("Fine-tuning", f"{out}: {', '.join(test.table.classes)}")
     groups = sorted(set(test.table.groups)) if test.table.grouped and len(test.table.classes) == 2 else []
-    stages(report, metrics, groups, "95 % bootstrap intervals over the test images, which no choice has looked at.")
+    if tested := len(test.table) > 0:
+        stages(report, metrics, groups, "95 % bootstrap intervals over the test images, which no choice has looked at.")
+    else:
+        report.text("No image was held out for a test (test=0), so this says nothing of how good the answers are.")
     if ladder:
         rungs(report, ladder)
     decision(report, *decided)
     data(report, scan)
     finetuning(report, curves)
-    answers(report, probabilities, test)
-    mistakes(report, list(probabilities.values())[-1], test)
+    if tested:
+        answers(report, probabilities, test)
+        mistakes(report, list(probabilities.values())[-1], test)
     report.heading("This run")
     report.facts(runs.versions())
     report.write(out / "report.html")

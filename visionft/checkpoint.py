@@ -42,7 +42,7 @@ def save(run: Path, checkpoint: Checkpoint) -> None:
     beside.mkdir()
     states = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, **checkpoint.extra}
     for part, state in states.items():
-        save_file(_savable(state), beside / f"{part}.safetensors")
+        save_file(savable(state), beside / f"{part}.safetensors")
     text = {"step": checkpoint.step, "states": sorted(states), "facts": checkpoint.facts}
     (beside / "checkpoint.json").write_text(json.dumps(text))
     for file in beside.iterdir():
@@ -105,15 +105,16 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: State, names: Mappin
 def finish(run: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
     """Write what is used afterwards: model, backbone with plain timm keys, and run.json last, as the seal."""
     run.mkdir(parents=True, exist_ok=True)
-    replace(run / "model.safetensors", lambda f: save_file(_savable(model.state_dict()), f))
+    replace(run / "model.safetensors", lambda f: save_file(savable(model.state_dict()), f))
     backbone: Any = getattr(model, "backbone", None)
     if backbone is not None:
-        replace(run / "backbone.safetensors", lambda f: save_file(_savable(backbone.net.state_dict()), f))
+        replace(run / "backbone.safetensors", lambda f: save_file(savable(backbone.net.state_dict()), f))
     write_text(run / "run.json", json.dumps(info, indent=2))
     shutil.rmtree(run / "resume", ignore_errors=True)  # nothing is left to resume
 
 
-def _savable(state: Mapping[str, Tensor]) -> State:
+def savable(state: Mapping[str, Tensor]) -> State:
+    """Copies that safetensors takes: on the CPU, contiguous, none sharing memory with another."""
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 

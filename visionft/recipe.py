@@ -129,7 +129,9 @@ class Finetune(Images, Recipe):
     flips: bool = key(
         False, "answer with the mean over the image and its three mirror images; takes four times as long"
     )
-    test: float = key(0.25, "share held out for the final evaluation, unless the source has a test split")
+    test: float = key(
+        0.25, "share held out for the final evaluation, unless the source has a test split; 0 tests nothing"
+    )
     val: float = key(0.15, "share of the rest that early stopping and choices look at")
     by_group: bool = key(
         False, "keep every group on one side of a split (parts, patients), instead of stratifying by it"
@@ -164,7 +166,8 @@ class Finetune(Images, Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        within(self, "test", "val", "coverage", above=0, below=1)
+        within(self, "test", low=0, below=1)
+        within(self, "val", "coverage", above=0, below=1)
         within(self, "folds", low=1)
 
 

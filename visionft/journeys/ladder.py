@@ -61,7 +61,8 @@ class Rung:
         m = self.done.metrics["finetuned"]
         return {
             "rung": self.name, "minutes": self.done.seconds / 60, "loss": self.loss, "gain": self.gain,
-            "accuracy": [m["accuracy"], m["accuracy_low"], m["accuracy_high"]], "test_loss": m["log_loss"],
+            "accuracy": [m[key] for key in ("accuracy", "accuracy_low", "accuracy_high") if key in m],
+            "test_loss": m.get("log_loss"),
             "chosen": chosen,
         }  # fmt: skip
 
@@ -88,7 +89,7 @@ def climb(
         if not rungs[-1].pays and name != "layerwise" and recipe.tune != "auto:all":
             break
     best = min(rungs, key=lambda rung: rung.loss)
-    console.say(f"chosen: {best.name}, {line(best.done.metrics['finetuned'])} on the test images")
+    console.say(f"chosen: {best.name}; test: {line(best.done.metrics['finetuned'])}")
     chosen = dataclasses.replace(best.done, out=out, seconds=time.perf_counter() - began)
     chosen.metrics = {
         **chosen.metrics,

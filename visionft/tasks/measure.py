@@ -58,7 +58,8 @@ def measure(
     answers = {**test, "finetuned": predictor.probabilities(parts.test.pixels)}
     metrics = {name: judge(p, parts.test) for name, p in answers.items()}
     console.say(f"  test, {recipe.tune}: {line(metrics['finetuned'])}")
-    decided = predictor.decision.judge(answers["finetuned"].double().numpy(), parts.test.labels.numpy())
+    said, tested = answers["finetuned"].double().numpy(), len(parts.test.table) > 0
+    decided = predictor.decision.judge(said, parts.test.labels.numpy()) if tested else {}
     return Finetuned(
         Path(recipe.out), predictor, metrics, answers, parts.test, decided, parts.val, dict(validation), learned
     )
@@ -70,12 +71,16 @@ def asked(recipe: Finetune, parts: Parts, learned: Sequence[Learned]) -> Predict
 
 
 def judge(probabilities: Tensor, test: Labelled) -> Metrics:
-    """Every metric of the likeliest class on labelled images."""
+    """Every metric of the likeliest class on labelled images; none where there are none."""
+    if not len(test.table):
+        return {}
     groups = test.table.groups if test.table.grouped else None
     return summarise(probabilities, test.labels, classes=test.table.classes, groups=groups)
 
 
 def line(m: Metrics) -> str:
     """Accuracy with its interval, and AUROC, in words."""
+    if not m:
+        return "no test images"
     auroc = f", AUROC {m['auroc']:.3f}" if "auroc" in m else ""
     return f"accuracy {m['accuracy']:.3f} ({m['accuracy_low']:.3f} to {m['accuracy_high']:.3f}){auroc}"

@@ -23,8 +23,9 @@ class Parts:
     @classmethod
     def deal(cls, ready: Prepared, recipe: Finetune) -> Parts:
         """Split as the recipe says. Raises DataError when fewer than two classes are left to train on."""
-        shares = {"val": recipe.val * (1 - recipe.test), "test": recipe.test}
-        tables = split.split(ready.table, shares, seed=recipe.seed, by_group=recipe.by_group)
+        shares = {"val": recipe.val * (1 - recipe.test)} | ({"test": recipe.test} if recipe.test else {})
+        tables = {"test": ready.table.take(())}
+        tables |= split.split(ready.table, shares, seed=recipe.seed, by_group=recipe.by_group)
         place = {id(record): i for i, record in enumerate(ready.table)}
         parts = cls(ready, {name: [place[id(r)] for r in table] for name, table in tables.items()})
         if len(set(parts.train.table.labels.tolist())) < 2:
@@ -43,7 +44,7 @@ class Parts:
 
     @cached_property
     def test(self) -> Labelled:
-        """Images that nothing but the last measurement looks at."""
+        """Images that nothing but the last measurement looks at; there may be none."""
         return self._part(self.places["test"])
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class Predictor:
                 images = part["image"].to(device)
                 said = [network.predict(images.flip(side) if side else images).float().cpu() for side in sides]
                 rows.append(torch.stack(said).mean(0))
-        return torch.cat(rows)
+        return torch.cat(rows) if rows else torch.zeros(0, len(self.classes))
 
     def _answers(self, names: Sequence[str], p: Tensor) -> list[Prediction]:
         rows = p.double().numpy()
@@ -124,14 +124,17 @@ class Predictor:
 
 def network(folder: Path) -> Any:
     """The task of a finished run of one network, with its weights."""
-    info = runs.info(folder)
+    return assemble(runs.info(folder), load_file(folder / "model.safetensors"), f"run {folder}")
+
+
+def assemble(info: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -> Any:
+    """The task that a run.json describes, with these weights. Raises CheckpointError when they do not fit."""
     found, options = objective.find(info["task"])
     model: Objective = found(backbones.build(info["backbone"]), **options)
-    state = load_file(folder / "model.safetensors")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         what = " ".join(str(error).split()[:40])
-        raise CheckpointError(f"{folder / 'model.safetensors'} does not fit its run.json: {what} ...") from error
-    model.backbone.loaded = weights_.Loaded(f"run {folder}", tuple(state))
+        raise CheckpointError(f"model.safetensors of {origin} does not fit its run.json: {what} ...") from error
+    model.backbone.loaded = weights_.Loaded(origin, tuple(state))
     return model
