@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -63,8 +63,7 @@ def constructor(of: type, *, without: Collection[str], **own: Any) -> Callable[.
     first = [kinds("self", kinds.POSITIONAL_OR_KEYWORD)]
     first += [kinds("backbone", kinds.POSITIONAL_OR_KEYWORD, default=given["backbone"])]
     keys = [kinds(name, kinds.KEYWORD_ONLY, default=value) for name, value in given.items() if name != "backbone"]
-    shown = inspect.Signature([*first, *keys, kinds("options", kinds.VAR_KEYWORD)])
-    __init__.__signature__ = shown  # type: ignore[attr-defined]
+    __init__.__signature__ = inspect.Signature([*first, *keys])  # type: ignore[attr-defined]
     return __init__
 
 
@@ -191,7 +190,7 @@ class ImageFeatures(TransformerMixin, Keyed):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.requires_fit = False
+        tags.requires_fit, tags.transformer_tags.preserves_dtype = False, []  # float32, whatever the images are
         return tags
 
 
@@ -223,17 +222,13 @@ def _table(X: Any) -> Table:
 
 def _labelled(X: Any, y: Any, groups: Any) -> tuple[np.ndarray, Table]:
     """The sorted classes, and a table of images whose labels are places among them."""
-    images = _table(X)
+    images = [record.image for record in _table(X)]
     classes, codes = _encoded(y)
+    parts = None if groups is None else [str(group) for group in groups]
+    table = Table.of(images, codes.tolist(), parts, classes=[str(name) for name in classes], source="X")
     if len(classes) < 2:
         raise DataError(f"y has only one class, {classes[0]}; to tell classes apart it takes two or more")
-    columns = [_column(values, name, len(images)) for name, values in (("labels", codes), ("groups", groups))]
-    rows = zip(images, *columns, strict=True)
-    records = tuple(
-        dataclasses.replace(r, label=int(label), group=None if groups is None else str(group))
-        for r, label, group in rows
-    )
-    return classes, Table(records, tuple(map(str, classes)), "X")
+    return classes, table
 
 
 def _encoded(y: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -243,11 +238,3 @@ def _encoded(y: Any) -> tuple[np.ndarray, np.ndarray]:
     values = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
     check_classification_targets(values)
     return np.unique(values, return_inverse=True)
-
-
-def _column(values: Any, name: str, count: int) -> Sequence[Any]:
-    if values is None:
-        return [None] * count
-    if len(values) != count:
-        raise DataError(f"X has {count} images, but there are {len(values)} {name}")
-    return list(values)

@@ -43,7 +43,7 @@ def test_an_image_without_pixels_is_refused(recipe, word):
         load(recipe, word)
 
 
-@pytest.mark.parametrize("words", [["test=1.5"], ["val=-0.1"], ["test=1"], ["test=0"], ["val=0"], ["val=1"]])
+@pytest.mark.parametrize("words", [["test=1.5"], ["val=-0.1"], ["test=1"], ["test=-0.1"], ["val=0"], ["val=1"]])
 def test_a_split_that_leaves_a_part_empty_is_refused(words):
     with pytest.raises(ConfigError, match=words[0].partition("=")[0]):
         load(Finetune, *words)
