@@ -56,7 +56,7 @@ def constructor(of: type, *, without: Collection[str], **own: Any) -> Callable[.
     given = {name: value for name, value in _leaves(of).items() if name not in without} | own
 
     def __init__(self: Any, backbone: str = given["backbone"], **keys: Any) -> None:  # noqa: N807  (it becomes one)
-        vars(self).update(given, backbone=backbone)
+        self.__dict__.update(given, backbone=backbone)
         self.set_params(**keys)
 
     kinds = inspect.Parameter
@@ -75,7 +75,8 @@ class Keyed(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Every parameter with its value, the options that were given among them."""
-        return super().get_params(deep) | {name: value for name, value in vars(self).items() if self._option(name)}
+        given: dict[str, Any] = super().get_params(deep)
+        return given | {name: value for name, value in vars(self).items() if self._option(name)}
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters, as grid searches do; ConfigError names the nearest when there is no such one."""
@@ -83,7 +84,7 @@ class Keyed(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         for name in params:
             if name not in known and not self._option(name):
                 raise ConfigError(f"{type(self).__name__} has no parameter {name}{config.suggest(name, known)}")
-        vars(self).update(params)
+        self.__dict__.update(params)
         return self
 
     def _option(self, name: str) -> bool:

@@ -7,7 +7,6 @@ import io
 import pickle
 import sys
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -214,11 +213,8 @@ def test_whatever_was_fitted_survives_pickling(words, pixels, kinds):
 
 def test_a_grid_searches_tuning_and_rates_inside_a_pipeline(pixels, kinds):
     grid = {"imageclassifier__tune": ["probe", "last:1"], "imageclassifier__optim__lr": np.array([1e-4, 1e-3])}
-    model, halves = (
-        make_pipeline(ImageClassifier(**TINY, steps=1, batch=8, precision="fp32")),
-        np.split(np.arange(24), 2),
-    )
-    search = GridSearchCV(model, grid, cv=[halves], error_score="raise").fit(pixels, kinds)
+    model = make_pipeline(ImageClassifier(**TINY, steps=1, batch=8, precision="fp32"))
+    search = GridSearchCV(model, grid, cv=[np.split(np.arange(24), 2)], error_score="raise").fit(pixels, kinds)
     assert search.best_score_ > 0.8 and len(search.cv_results_["params"]) == 4
     assert search.best_estimator_[-1].optim__lr in (1e-4, 1e-3)
     told = cross_val_predict(ImageClassifier(**PROBE), pixels, kinds, cv=3, method="predict_proba")
