@@ -24,6 +24,7 @@ from .data.records import Table
 from .data.sources import read
 from .errors import ConfigError, DataError
 from .evaluation.decision import Decision
+from .journeys.ladder import NAMES, climb
 from .log import Console
 from .recipe import Embed, Finetune
 from .tasks.predictor import Predictor, assemble
@@ -134,7 +135,8 @@ class ImageClassifier(ClassifierMixin, Keyed):  # type: ignore[misc]
             made = self._recipe(out=self.out or beside, test=0, by_group=groups is not None)
             ready = prepare(dataclasses.replace(made, data=table), console, labelled=True)
             made = dataclasses.replace(made, data=f"{len(table)} images")
-            self.predictor_ = finetune(made, console=console, prepared=ready).predictor
+            run = climb if made.tune in NAMES else finetune
+            self.predictor_ = run(made, console=console, prepared=ready).predictor
             self.info_ = runs.info(Path(made.out))
         self.classes_ = classes
         return self

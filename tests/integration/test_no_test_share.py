@@ -21,7 +21,7 @@ def finetuned(images: list[np.ndarray], labels: np.ndarray, out: Path, splits: l
 
 
 @pytest.mark.parametrize(
-    "words", [{"tune": "probe"}, {"steps": 2}, {"steps": 2, "folds": 2}, {"steps": 2, "refit": True}]
+    "words", [{"tune": "probe"}, {"steps": 2, "folds": 2}, {"steps": 2, "refit": True}, {"steps": 2, "tune": "auto"}]
 )
 def test_no_image_is_held_out_and_nothing_is_claimed(words, pixels, labels, tmp_path):
     done = finetuned(pixels, labels, tmp_path / "run", None, **words)
