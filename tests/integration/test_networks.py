@@ -59,6 +59,15 @@ def test_every_training_image_chooses_for_exactly_one_network_and_none_is_lost(l
             assert not {*fold.train.table.groups} & {*fold.val.table.groups}
 
 
+def test_validation_is_its_share_of_what_is_not_tested_on_whoever_named_the_test_images(labelled, tmp_path):
+    lines = labelled.read_text().splitlines()
+    marked = [f"{line},{'test' if at % 4 == 0 else ''}" for at, line in enumerate(lines[1:])]
+    named = labelled.with_name("named.csv")
+    named.write_text("\n".join([f"{lines[0]},split", *marked]))
+    drawn, given = (dealt(source, val=0.25)[0].sizes() for source in (labelled, named))
+    assert given == {"train": 27, "val": 9, "test": 12} == drawn
+
+
 def test_an_ensemble_answers_with_the_mean_of_runs_that_answer_alone(ensemble, labelled):
     pixels = ensemble.test.pixels
     alone = [vf.load(ensemble.out / f"fold-{at}").probabilities(pixels) for at in range(3)]

@@ -23,7 +23,8 @@ class Parts:
     @classmethod
     def deal(cls, ready: Prepared, recipe: Finetune) -> Parts:
         """Split as the recipe says. Raises DataError when fewer than two classes are left to train on."""
-        shares = {"val": recipe.val * (1 - recipe.test)} | ({"test": recipe.test} if recipe.test else {})
+        held = 0.0 if any(record.split == "test" for record in ready.table) else recipe.test
+        shares = {"val": recipe.val * (1 - held)} | ({"test": held} if held else {})
         tables = {"test": ready.table.take(())}
         tables |= split.split(ready.table, shares, seed=recipe.seed, by_group=recipe.by_group)
         place = {id(record): i for i, record in enumerate(ready.table)}
