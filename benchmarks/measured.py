@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.harness import RESULTS
 from visionft.evaluation.efficiency import NAMES
+from visionft.evaluation.forgetting import front
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "## Measured\n", "## A run folder\n"
@@ -221,8 +222,41 @@ def label_efficiency(rows: Rows) -> list[str]:
     ]
 
 
+def forgetting(rows: Rows) -> list[str]:
+    """What is forgotten of ImageNet, plainly and with remedies: one Pareto table."""
+    by_way = {way: [row for row in rows if row["remedy"] == way] for way in dict.fromkeys(r["remedy"] for r in rows)}
+    mean = {way: [statistics.mean(row[key] for row in own) for key in FORGOTTEN] for way, own in by_way.items()}
+    ahead = front([(m[0], m[1]) for m in mean.values()])
+    lines = [
+        [f"{way}, weight {own[0]['weight']:g}" if own[0]["weight"] else way,
+         *(_over_seeds(own, key) for key in FORGOTTEN[:3]), *(f"{value:.3f}" for value in mean[way][3:]),
+         "yes" if on else ""]
+        for (way, own), on in zip(by_way.items(), ahead, strict=True)
+    ]  # fmt: skip
+    seeds = len({row["seed"] for row in rows})
+    over = "mean ± standard deviation" if seeds > 1 else "95 % bootstrap intervals over images"
+    return [
+        "What ImageNet weights (tf_efficientnet_lite0) forget in 150 steps on solar cells, plainly and with remedies "
+        f"(`python -m benchmarks.quality.forgetting`, {seeds} seed{'s' if seeds > 1 else ''}, {over}). Retained: how "
+        "often their thousand-way classifier, put on the new features as it was, is right on 125 ImageNet photos at "
+        "128 px that no remedy and no choice has seen; weights were chosen by validation images of the solar cells:",
+        "",
+        *_table(["", "solar cells", "retained", "change", "same answers", "CKA, last stage", "drift", "Pareto"], lines),
+    ]
+
+
+FORGOTTEN = ("accuracy", "retained", "change", "agreement", "cka_of_the_last_stage", "drift")
+
+
+def _over_seeds(rows: Rows, key: str) -> str:
+    if len(rows) > 1:
+        return _spread([row[key] for row in rows])
+    return f"{rows[0][key]:.3f} ({rows[0][f'{key}_low']:.3f} to {rows[0][f'{key}_high']:.3f})"
+
+
 SECTIONS = (
     elpv,
+    forgetting,
     pretrain_step,
     pretrain_grid,
     peer_quality,

@@ -61,8 +61,8 @@ class Backbone(nn.Module):
         """B C H W -> B D, the pooled features that heads and objectives consume."""
         return self.net(self.normalise(images))  # type: ignore[no-any-return]
 
-    def maps(self, images: Tensor, n: int = 1) -> list[Tensor]:
-        """B C H W -> the last n feature maps, each B C' h w, finest first."""
+    def maps(self, images: Tensor, n: int | list[int] = 1) -> list[Tensor]:
+        """B C H W -> the last n feature maps, or those at these places, each B C' h w, finest first."""
         out: list[Tensor] = self.net.forward_intermediates(
             self.normalise(images), indices=n, output_fmt="NCHW", intermediates_only=True
         )

@@ -8,6 +8,7 @@ import re
 import socket
 import urllib.parse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,19 @@ def _from_run(run: Path, channels: int, size: int | None) -> Backbone:
         raise WeightsError(f"{run} was trained on {spec['channels']} channels; set channels={spec['channels']}")
     adapter = spec.pop("adapter", None)
     backbone = Backbone(**spec)
-    backbone.loaded = weights.fill(backbone.net, weights.read(file), f"run {run}")
+    backbone.loaded = replace(weights.fill(backbone.net, weights.read(file), f"run {run}"), head=_old_head(run, info))
     if adapter:
         backbone.adapter, _ = adapters.load(run / "adapter", backbone.net)
     return backbone
+
+
+def _old_head(run: Path, info: Mapping[str, Any]) -> weights.OldHead | None:
+    """The head of a fine-tuning run; a pretraining run has none that tells classes."""
+    if "classes" not in info:
+        return None
+    state = weights.read(run / "model.safetensors")
+    head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
+    return weights.OldHead.of(head, tuple(info["classes"]))
 
 
 def _from_hub(name: str, channels: int, size: int | None, strict: bool) -> Backbone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +180,12 @@ def decision(report: Report, words: Sequence[str], decided: Metrics) -> None:
 def finetuning_report(
     out: Path, scan: Scan, metrics: Mapping[str, Metrics], probabilities: Mapping[str, Tensor], test: Labelled,
     *, curves: Path, decided: tuple[Sequence[str], Metrics], ladder: Sequence[Mapping[str, Any]] = (),
+    more: Sequence[Callable[[Report], None]] = (),
 ) -> None:  # fmt: skip
-    """The report of a fine-tuning run; `curves` is the folder of the network whose training is drawn."""
+    """The report of a fine-tuning run; `curves` is the folder of the network whose training is drawn.
+
+    `more` chapters come after the mistakes.
+    """
     report = Report("Fine-tuning", f"{out}: {', '.join(test.table.classes)}")
     groups = sorted(set(test.table.groups)) if test.table.grouped and len(test.table.classes) == 2 else []
     if tested := len(test.table) > 0:
@@ -196,6 +200,8 @@ def finetuning_report(
     if tested:
         answers(report, probabilities, test)
         mistakes(report, list(probabilities.values())[-1], test)
+    for chapter in more:
+        chapter(report)
     report.heading("This run")
     report.facts(runs.versions())
     report.write(out / "report.html")

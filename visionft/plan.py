@@ -10,7 +10,6 @@ import yaml
 from torch import nn
 
 from . import config, tuning
-from .data.views import Views
 from .log import clock
 from .objective import Objective
 from .order import Draw
@@ -22,7 +21,7 @@ from .train import total_steps
 SAMPLED = 16  # images
 
 
-def plan(objective: Objective, data: Views, recipe: Recipe) -> list[str]:
+def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
     """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory."""
     groups = tuning.groups(objective, recipe)
     twin = copy.deepcopy(objective)

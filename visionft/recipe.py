@@ -155,6 +155,15 @@ class Finetune(Images, Recipe):
         "what learns beside a frozen network: lora, ssf, bottleneck, prompts, prefix; options as adapter.NAME=value",
         options=True,
     )
+    keep: Any = key(
+        "none",
+        "against forgetting: l2sp, ewc, lwf, replay (a further term of the loss) or wise (between start and end); "
+        "options as keep.NAME=value",
+        options=True,
+    )
+    retained: Any = key(
+        None, "images of what is to be kept, labels or not: half for remedies, half to report on what was forgotten"
+    )
     batchnorm: Literal["auto", "train", "frozen"] = key("frozen", NORMS)
     batch: int = key(32, "images per optimizer step, over all processes")
     epochs: float | None = key(None, "passes over the data; 10 when neither steps nor minutes is given")

@@ -7,12 +7,13 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
@@ -33,6 +34,33 @@ class Package:
     rename: Callable[[State, Any], State]
 
 
+@dataclass(frozen=True, eq=False)
+class OldHead:
+    """The linear classifier that came with weights, for whoever asks what they can still tell."""
+
+    weight: Tensor  # K D
+    bias: Tensor  # K
+    classes: tuple[str, ...] = ()  # where whoever trained it wrote them down
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """B D -> B K logits."""
+        return F.linear(features, self.weight.to(features), self.bias.to(features))
+
+    def layer(self) -> nn.Linear:
+        """Itself as a module that does not learn."""
+        classes, dim = self.weight.shape
+        made = nn.Linear(dim, classes).requires_grad_(False)
+        made.load_state_dict({"weight": self.weight, "bias": self.bias})
+        return made
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], classes: tuple[str, ...] = ()) -> OldHead | None:
+        """Read `weight` and `bias`; None unless they are a linear layer."""
+        if state.keys() != {"weight", "bias"} or state["weight"].ndim != 2:
+            return None
+        return cls(state["weight"].float(), state["bias"].float(), classes)
+
+
 @dataclass(frozen=True)
 class Loaded:
     """What loading did: read it before believing a result."""
@@ -42,6 +70,7 @@ class Loaded:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     about: str = ""  # what they learned and which file holds them, where the origin does not say so
+    head: OldHead | None = field(default=None, compare=False, repr=False)
 
     @property
     def imagenet(self) -> bool:
@@ -137,6 +166,9 @@ def fill(net: Any, state: State, origin: str, *, strict: bool = True, about: str
     state = convert(dict(state), net) if convert else dict(state)
     wanted = net.state_dict()
     head = _head_names(net)
+    old = OldHead.of({k.removeprefix(head[0]): v for k, v in state.items() if k.startswith(head) and k not in wanted})
+    if old and old.weight.shape[1] != (getattr(net, "head_hidden_size", None) or net.num_features):
+        old = None  # it reads something else than pooled features
     state = {k: v for k, v in state.items() if k in wanted or not k.startswith(head)}
     for name in _first_convs(net):
         key = f"{name}.weight"
@@ -145,7 +177,7 @@ def fill(net: Any, state: State, origin: str, *, strict: bool = True, about: str
     loaded = [k for k in wanted if k in state and state[k].shape == wanted[k].shape]
     counted = [k for k in wanted if not k.endswith("num_batches_tracked")]
     missing, left = tuple(k for k in counted if k not in loaded), tuple(k for k in state if k not in wanted)
-    result = Loaded(origin, tuple(loaded), missing, left, about)
+    result = Loaded(origin, tuple(loaded), missing, left, about, old)
     share = 1 - len(result.missing) / max(1, len(counted))
     if share < 0.95 or (strict and (result.missing or result.unexpected)):
         raise WeightsError(

@@ -27,12 +27,13 @@ from visionft.data.scan import scan
 from visionft.data.views import Views
 from visionft.objective import find
 from visionft.recipe import Optim, Recipe
+from visionft.retention.remedies import REMEDIES
 from visionft.train import fit
 
 STEPS, BATCH, SIDE = 4, 8, 32
 OPTIM = Optim(name="sgd", lr=0.01)  # Adam divides rounding errors by themselves wherever a gradient should be zero
 TEACHER = {"teacher": "test_efficientnet", "weights": "none"}
-RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective, backbone, accumulate
+RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective (and remedy), backbone, accumulate
     "classify with batch norm": ("classify", "test_resnet", 1),
     "classify with layer norm": ("classify", "test_vit", 1),
     "classify with batch norm, accumulated": ("classify", "test_efficientnet", 2),
@@ -51,6 +52,8 @@ RUNS: dict[str, tuple[Any, str, int]] = {  # name -> objective, backbone, accumu
     "mocov3 with layer norm, accumulated": ({"name": "mocov3", "width": 64}, "test_vit", 2),
     "densecl with batch norm": ("densecl", "test_resnet", 1),
     "densecl with layer norm, accumulated": ("densecl", "test_vit", 2),
+    "classify kept by its Fisher information": (("classify", "ewc"), "test_resnet", 1),
+    "classify kept by replay, accumulated": (("classify", "replay"), "test_vit", 2),
     "mae": ("mae", "test_vit", 1),
     "mae, accumulated": ("mae", "test_vit", 2),
     "simmim with batch norm": ("simmim", "test_resnet", 1),
@@ -93,11 +96,15 @@ def images() -> list[np.ndarray]:
 def run(choice: Any, model: str, accumulate: int) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     """The losses of a few steps, and the weights after them."""
     torch.manual_seed(0)
-    cls, options = find(choice)
-    objective = cls(Backbone(model, size=SIDE), **({"classes": 3} if choice == "classify" else {}), **options)
+    name, keep = choice if isinstance(choice, tuple) else (choice, "")
+    cls, options = find(name)
+    objective = cls(Backbone(model, size=SIDE), **({"classes": 3} if name == "classify" else {}), **options)
     sides = {key: objective.backbone.side(SIDE * view.share) for key, view in objective.sees.items()}
     columns = objective.columns(images(), scan(Table.of(images())).table, SIDE)
-    data = Views(images(), objective.sees, sides, labels=np.arange(24) % 3, columns=columns)
+    data: Any = Views(images(), objective.sees, sides, labels=np.arange(24) % 3, columns=columns)
+    if keep:
+        objective = REMEDIES[keep](objective, data)
+        data = objective.deal(data, data)
     losses: list[dict[str, float]] = []
     recipe = Recipe(steps=STEPS, batch=BATCH, accumulate=accumulate, precision="fp32", log_every=1, optim=OPTIM)
     clocks = {"seconds", "seconds_left", "images_per_second"}

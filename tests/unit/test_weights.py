@@ -252,3 +252,26 @@ def test_a_fingerprint_sees_every_bit_and_no_address():
 
 def test_bfloat16_weights_have_a_fingerprint():
     assert weights.fingerprint(net().bfloat16()) != weights.fingerprint(net())
+
+
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "mobilenetv3_small_050"]
+)
+def test_the_classifier_that_came_along_says_of_our_features_what_timm_says(name):
+    torch.manual_seed(0)
+    whole = timm.create_model(name, num_classes=7).eval()
+    backbone = Backbone(name).eval()
+    head = weights.fill(backbone.net, whole.state_dict(), "a file").head
+    images = torch.randn(2, 3, *whole.pretrained_cfg["input_size"][1:])
+    assert head is not None
+    with torch.no_grad():
+        torch.testing.assert_close(head(backbone(images)), whole(images))
+        assert torch.equal(head.layer()(backbone(images)), head(backbone(images)))
+    assert not any(p.requires_grad for p in head.layer().parameters())
+
+
+@pytest.mark.parametrize(("name", "classes"), [("test_resnet", 0), ("deit_tiny_distilled_patch16_224", 5)])
+def test_without_one_linear_classifier_there_is_no_old_head(name, classes):
+    torch.manual_seed(0)
+    whole = timm.create_model(name, num_classes=classes)
+    assert weights.fill(Backbone(name).net, whole.state_dict(), "a file", strict=False).head is None

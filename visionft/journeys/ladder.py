@@ -127,6 +127,9 @@ def _complete(recipe: Finetune) -> Finetune:
     asked = {"folds": recipe.folds > 1, "average": recipe.average, "refit": recipe.refit}
     if given := [name for name, set_ in asked.items() if set_]:
         raise ConfigError(f"tune={recipe.tune} finds out by itself whether {given[0]} helps; leave {given[0]} out")
+    if recipe.keep != "none" or recipe.retained is not None:
+        raise ConfigError(f"tune={recipe.tune} chooses by the new task alone; to keep what was known, say how to tune, "
+                          "e.g. tune=probe-then-full")  # fmt: skip
     tune = recipe.tune
     return dataclasses.replace(complete(dataclasses.replace(recipe, tune="probe-then-full")), tune=tune)
 

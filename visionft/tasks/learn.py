@@ -20,6 +20,7 @@ from visionft.evaluation.worth import Labelled
 from visionft.log import Console, Sink, clock, console_sink
 from visionft.objective import Objective
 from visionft.recipe import Finetune
+from visionft.retention import remedies
 from visionft.train import Fitted, Metrics, fit
 
 from .parts import Parts
@@ -81,13 +82,15 @@ def learn(
     model, training = build(recipe, parts)
     if head is not None:
         model.start_from(head.weight, head.bias)
+    learner, images = remedies.kept(recipe, model, training, parts.retained)
     attach(recipe, model)
     start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
     evaluate = Evaluate(Predictor([model], parts.train.table.classes, images_of(recipe)), parts.val)
     sink = runs.sinks(out, recipe, console_sink(console, name), *log)
-    fitted = fit(model, training, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
+    fitted = fit(learner, images, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
                 f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
+    remedies.settle(learner)
     if not (recipe.average and choose):
         return Learned(model, fitted)
     share = averaging.best_share(model, start, lambda: score(evaluate(model), recipe.metric))

@@ -11,6 +11,7 @@ from visionft.data.prepare import Prepared
 from visionft.errors import DataError
 from visionft.evaluation.worth import Labelled
 from visionft.recipe import Finetune
+from visionft.retention.retained import Retained
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Parts:
 
     ready: Prepared
     places: Mapping[str, Sequence[int]]  # in the table, of train, val and test
+    retained: Retained | None = None  # images of what should not be forgotten
 
     @classmethod
     def deal(cls, ready: Prepared, recipe: Finetune) -> Parts:
@@ -68,6 +70,12 @@ class Parts:
             places = {**self.places, "train": rest, "val": [train[at] for at in fold]}
             made.append(replace(self, places=places))
         return made
+
+    @property
+    def fingerprint(self) -> str:
+        """One hash of all images, or two with the retained ones."""
+        both = [self.ready.table.fingerprint, *([self.retained.fingerprint] if self.retained else [])]
+        return " ".join(both)
 
     def sizes(self) -> dict[str, int]:
         """How many images each part has."""

@@ -15,6 +15,8 @@ from visionft.evaluation.probe import Probe, fit_probe
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
+from visionft.retention import forgotten, remedies
+from visionft.retention.retained import retained
 
 from .floor import Floor, Held, measure_floor
 from .learn import Learned, attach, build, learn
@@ -40,19 +42,21 @@ def finetune(
     console, began = console or Console(quiet=parallel.rank() > 0), time.perf_counter()
     recipe = complete(recipe)
     ready = prepared or prepare(recipe, console, labelled=True)
-    parts = Parts.deal(ready, recipe)
+    parts = dataclasses.replace(Parts.deal(ready, recipe), retained=retained(recipe, console))
     model, _ = build(recipe, parts)
+    remedies.suits(recipe, model.backbone)
     start, out = model.backbone, Path(recipe.out)
     if recipe.adapter != "none":
         attach(recipe, build(recipe, parts)[0])  # what does not fit must be said before anything is written
     folds = parts.folds(recipe) if recipe.folds > 1 else []
-    runs.begin(out, recipe, ready.table.fingerprint)
+    runs.begin(out, recipe, parts.fingerprint)
     console.say(f"{len(parts.train.table)} images to train, {len(parts.val.table)} to choose by, "
                 f"{len(parts.test.table)} to test. Start: {start.loaded}")  # fmt: skip
     if doubt := preprocessing.check(start, ready.pixels, recipe.size):
         console.say(doubt)
 
     low = measure_floor(start, parts, recipe.size, console)
+    before = forgotten.before(model, parts.retained, recipe.size, low.train)
     for name, p in low.test.items():
         console.say(f"  floor, {name} on frozen features: {line(judge(p, parts.test))}")
     validation = dict(low.validation)
@@ -71,7 +75,7 @@ def finetune(
         )
     done = measure(recipe, parts, learned, held, console, test=low.test, validation=validation)
     done.seconds = time.perf_counter() - began
-    seal(done, recipe, parts, console)
+    seal(done, recipe, parts, console, before=before)
     return done
 
 
@@ -80,8 +84,9 @@ def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     recipe = complete(recipe)
     ready = prepare(recipe, console or Console(), labelled=True, dry=True)
     model, training = build(recipe, Parts.deal(ready, recipe))
+    learner, images = remedies.kept(recipe, model, training, retained(recipe, console or Console(), dry=True))
     attach(recipe, model)
-    return plan(model, training, recipe)
+    return plan(learner, images, recipe)
 
 
 def _learn(
@@ -123,6 +128,7 @@ def complete(recipe: Finetune) -> Finetune:
     """The recipe with a budget. Raises ConfigError for a wrong key, which must not wait for the images."""
     objective.find(recipe.task)
     tuning.check(recipe.tune)
+    remedies.check(recipe)
     if recipe.adapter != "none":
         check(recipe.adapter)
     trained = {"adapter": recipe.adapter != "none", "folds": recipe.folds > 1, "refit": recipe.refit,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from visionft.adapters.attach import merge
 from visionft.atomic import replace
 from visionft.log import Console
 from visionft.recipe import Finetune
+from visionft.retention import forgotten
+from visionft.retention.chapter import chapter
+from visionft.retention.forgotten import Before, Forgetting
 from visionft.train import Fitted
 
 from .learn import Learned, filled, images_of
@@ -26,8 +30,14 @@ from .predictor import Predictor
 Rows = Sequence[Mapping[str, Any]]  # of the ladder
 
 
-def seal(done: Finetuned, recipe: Finetune, parts: Parts, console: Console, *, ladder: Rows = ()) -> None:
-    """Write a run that has been measured; the networks of an ensemble are runs of their own."""
+def seal(
+    done: Finetuned, recipe: Finetune, parts: Parts, console: Console,
+    *, ladder: Rows = (), before: Before | None = None,
+) -> None:  # fmt: skip
+    """Write a run that has been measured; the networks of an ensemble are runs of their own.
+
+    What is forgotten of `before` is measured here, where an adapter has become part of plain weights if it can.
+    """
     out, several = done.out, len(done.learned) > 1
     names = [f"fold-{at}" for at in range(len(done.learned))] if several else ["."]
     for name, found in zip(names, done.learned, strict=True):
@@ -36,12 +46,15 @@ def seal(done: Finetuned, recipe: Finetune, parts: Parts, console: Console, *, l
     parallel.wait()
     if parallel.rank():
         return
+    lost = before and _forgotten(done, before, console)
     replace(out / "answers.safetensors", lambda file: save_file(_answers(done), file))
     chapters.finetuning_report(
         out, parts.ready.scan, done.metrics, done.probabilities, done.test, curves=out / names[0],
         decided=(done.predictor.decision.words, done.decided), ladder=ladder,
+        more=[partial(chapter, found=lost)] if lost else [],
     )  # fmt: skip
     info = _info(done, recipe, parts) | ({"ladder": list(ladder)} if ladder else {})
+    info |= {"forgetting": lost.facts()} if lost else {}
     if not several:
         checkpoint.finish(out, done.learned[0].model, info)
     else:
@@ -49,6 +62,13 @@ def seal(done: Finetuned, recipe: Finetune, parts: Parts, console: Console, *, l
             checkpoint.finish(out / name, found.model, _of_one(info, found))
         runs.seal(out, {**info, "networks": names})
     shutil.rmtree(out / "refit" / "resume", ignore_errors=True)
+
+
+def _forgotten(done: Finetuned, before: Before, console: Console) -> Forgetting:
+    says = partial(done.predictor.probabilities, done.val.pixels, quick=True)
+    found = forgotten.after(before, done.predictor.model, says, done.val)
+    console.say(found.line())
+    return found
 
 
 def recall(out: Path, recipe: Finetune, parts: Parts) -> Finetuned:
