@@ -7,7 +7,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, rank, study
+    from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, rank, rebalance, study
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
     from .estimator import ImageClassifier, ImageFeatures
@@ -25,13 +25,14 @@ _EXPORTS = {
     "DataError": "errors", "DivergedError": "errors", "VisionftError": "errors", "WeightsError": "errors",
     "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
-    "fit": "train", "study": "api", "objectives": "api", "rank": "api",
+    "fit": "train", "study": "api", "objectives": "api", "rank": "api", "rebalance": "api",
     "ImageClassifier": "estimator", "ImageFeatures": "estimator",
 }  # fmt: skip
 __all__ = [
     "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
     "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "augment", "embed",
-    "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "rank", "study",
+    "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "rank", "rebalance",
+    "study",
 ]  # fmt: skip
 if importlib.util.find_spec("sklearn"):  # an extra: `from visionft import *` must work without it
     __all__ += ["ImageClassifier", "ImageFeatures"]

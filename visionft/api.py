@@ -24,6 +24,7 @@ from .tasks.predictor import Prediction, Predictor
 
 if TYPE_CHECKING:
     from .catalogue import Entry
+    from .evaluation.rebalance import Rebalanced
 
 R = TypeVar("R")
 
@@ -134,6 +135,16 @@ def augment(recipe: recipe.Augment, *, quiet: bool = False) -> Path:
     )
     write_png(Path(recipe.out), made)
     return Path(recipe.out)
+
+
+def rebalance(run: str | Path, *, out: str | Path, data: Any = None, quiet: bool = False) -> Rebalanced:
+    """Refit the last layer of a run so that every group counts alike; `out` becomes an ordinary run folder.
+
+    On the run's validation images, or on `data`: a labelled source with groups that the run has not learnt from.
+    """
+    from .tasks.rebalance import rebalance as refit
+
+    return refit(run, out=out, data=data, console=_console(quiet))
 
 
 def load(run: str | Path) -> Predictor:

@@ -59,6 +59,20 @@ class Console:
             self.open = False
 
 
+class Laps:
+    """Seconds by phase of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.at = time.perf_counter()
+
+    def end(self, phase: str) -> None:
+        """Give the time since the last phase ended to this one."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self.at
+        self.at = now
+
+
 def console_sink(console: Console, what: str) -> Sink:
     """Show training as a bar, and evaluations as lines."""
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from visionft.evaluation.classification import expected_calibration_error
 from visionft.evaluation.classification import reliability as calibration
+from visionft.evaluation.intervals import wilson
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +100,7 @@ def reliability(probabilities: Tensor | Array, labels: Tensor | Array) -> Figure
     count, confidence, accuracy = (column[calibration(p, y)[0] > 0] for column in calibration(p, y))
     figure, axes = _figure(2.75, 2.7)
     axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
-    axes.vlines(confidence, *_wilson(accuracy, count), color=SERIES[0], linewidth=1, alpha=0.6)
+    axes.vlines(confidence, *wilson(accuracy, count), color=SERIES[0], linewidth=1, alpha=0.6)
     axes.scatter(confidence, accuracy, s=8 + 120 * count / count.sum(), color=SERIES[0], linewidths=0, clip_on=False)
     _square(axes, "confidence", "accuracy")
     ece = expected_calibration_error(p, y)
@@ -214,11 +215,3 @@ def _legend(axes: Axes, loc: str = "best") -> None:
         legend = (axes.figure if loc.startswith("outside") else axes).legend(handles, names, **style)
         for text in legend.get_texts():
             text.set_parse_math(False)
-
-
-def _wilson(share: Array, count: Array) -> tuple[Array, Array]:
-    """The 95 % score interval of a binomial share; unlike the normal one it stays inside 0..1."""
-    z = 1.96
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count**2)) / (1 + z * z / count)
-    return centre - half, centre + half

@@ -21,7 +21,9 @@ from visionft.pretraining.run import Pretrained, pretrain
 from visionft.recipe import Finetune, Optim, Pretrain, Quickstart
 from visionft.report import Report
 from visionft.tasks.measure import Finetuned, line
+from visionft.tasks.parts import Parts
 from visionft.tasks.run import finetune
+from visionft.tasks.seal import story
 from visionft.train import Metrics
 
 PUBLISHED = {"SVM, Deitsch 2019": 0.824, "VGG19, Deitsch 2019": 0.884}
@@ -111,11 +113,9 @@ class _Story:
         )
         report.figure(plots.interval_bars(names, values, lows, highs, published), "Accuracy on the test images")
         report.text(self._words(pre, done))
-        chapters.data(report, self.ready.scan)
+        recipe = self.finetune(pre)
+        chapters.finetuned(report, story(done, recipe, Parts.deal(self.ready, recipe)))
         chapters.pretraining(report, pre.out, pre.verdict)
-        chapters.finetuning(report, done.out)
-        chapters.answers(report, self.answers, self.test)
-        chapters.mistakes(report, self.answers["fine-tuned"], self.test)
         report.heading("This run")
         report.facts({"seed": str(self.recipe.seed), "photos": len(self.ready.table), **info["versions"]})
         report.write(done.out / "report.html")

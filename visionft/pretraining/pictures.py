@@ -12,12 +12,11 @@ from torch import Tensor
 
 from visionft.backbone import Backbone
 from visionft.data.views import Views, batches
+from visionft.evaluation.looks import Pixels, attention, heated, restored, similarity
 from visionft.evaluation.worth import Labelled
 from visionft.features import EVALUATION
 from visionft.objective import Objective
 from visionft.precision import inference
-
-from .looks import Pixels, attention, heated, similarity
 
 QUERIES, NEAREST, SHOWN, HEADS = 10, 5, 6, 5
 MAPPED = 500  # dots that can still be told apart
@@ -113,11 +112,3 @@ def _looks(backbone: Backbone, images: Tensor, pixels: Pixels) -> list[Sheet]:
         return []
     caption = "How much each place resembles the pooled feature: bright is what the embedding is about"
     return [Sheet(heated(similarity(backbone, images)[:, None], pixels, ["similarity"]), caption, 6)]
-
-
-def restored(backbone: Backbone, images: Tensor) -> Pixels:
-    """B C H W, uint8 or normalised -> B H W 3 uint8 to be looked at; of other than three channels the first, gray."""
-    if images.dtype != torch.uint8:
-        images = ((images * backbone.std + backbone.mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    shown = images if images.shape[1] == 3 else images[:, :1].expand(-1, 3, -1, -1)
-    return shown.permute(0, 2, 3, 1).cpu().numpy()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from visionft import averaging, backbones, config, objective, runs
+from visionft import averaging, backbones, config, objective, runs, tuning
 from visionft.adapters.attach import adapt
 from visionft.data.views import Views
 from visionft.evaluation.classification import summarise
@@ -67,6 +67,16 @@ def attach(recipe: Finetune, model: Any) -> None:
     if recipe.adapter != "none":
         torch.manual_seed(recipe.seed)
         adapt(model.backbone, recipe.adapter)
+
+
+def learning(recipe: Finetune, parts: Parts) -> tuple[int, int]:
+    """How many weights learn at any time of a run, an adapter's included, and how many the network has."""
+    model, _ = build(recipe, parts)
+    count = sum(p.numel() for p in model.parameters())
+    if recipe.tune == "probe":
+        return sum(p.numel() for p in model.head.parameters()), count
+    attach(recipe, model)
+    return sum(p.numel() for group in tuning.groups(model, recipe) for p in group["params"]), count
 
 
 def learn(

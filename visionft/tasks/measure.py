@@ -36,6 +36,7 @@ class Finetuned:
     validation: dict[str, Tensor]  # probabilities of the images that choices look at, M C each
     learned: Sequence[Learned] = field(default_factory=list)
     seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)  # of these seconds, where they are known
 
     @property
     def fitted(self) -> Fitted | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from visionft.adapters.attach import check
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
 from visionft.evaluation.probe import Probe, fit_probe
-from visionft.log import Console, Sink
+from visionft.log import Console, Laps, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
 from visionft.retention import forgotten, remedies
@@ -39,10 +38,11 @@ def finetune(
     Raises ConfigError, DataError or WeightsError before any training; an interrupted run goes on where it was.
     """
     parallel.start()
-    console, began = console or Console(quiet=parallel.rank() > 0), time.perf_counter()
+    console, laps = console or Console(quiet=parallel.rank() > 0), Laps()
     recipe = complete(recipe)
     ready = prepared or prepare(recipe, console, labelled=True)
     parts = dataclasses.replace(Parts.deal(ready, recipe), retained=retained(recipe, console))
+    laps.end("reading")
     model, _ = build(recipe, parts)
     remedies.suits(recipe, model.backbone)
     start, out = model.backbone, Path(recipe.out)
@@ -57,6 +57,7 @@ def finetune(
 
     low = measure_floor(start, parts, recipe.size, console)
     before = forgotten.before(model, parts.retained, recipe.size, low.train)
+    laps.end("floor")
     for name, p in low.test.items():
         console.say(f"  floor, {name} on frozen features: {line(judge(p, parts.test))}")
     validation = dict(low.validation)
@@ -73,8 +74,10 @@ def finetune(
             [_refit(recipe, parts, learned[0], low.known, console, log)],
             dataclasses.replace(held, own=False),
         )
+    laps.end("training")
     done = measure(recipe, parts, learned, held, console, test=low.test, validation=validation)
-    done.seconds = time.perf_counter() - began
+    laps.end("decision and test")
+    done.phases, done.seconds = laps.seconds, sum(laps.seconds.values())
     seal(done, recipe, parts, console, before=before)
     return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from visionft import chapters, checkpoint, config, parallel, runs
 from visionft.adapters import files as adapters
 from visionft.adapters.attach import merge
 from visionft.atomic import replace
+from visionft.chapters.finetuning import Chapter, Story
 from visionft.log import Console
 from visionft.recipe import Finetune
 from visionft.retention import forgotten
@@ -22,11 +24,12 @@ from visionft.retention.chapter import chapter
 from visionft.retention.forgotten import Before, Forgetting
 from visionft.train import Fitted
 
-from .learn import Learned, filled, images_of
+from .learn import Learned, build, filled, images_of, learning
 from .measure import Finetuned
 from .parts import Parts
 from .predictor import Predictor
 
+RUNGS = {"adapter": "probe-then-full", "soup": "layerwise", "folds": "layerwise"}  # how their networks are tuned
 Rows = Sequence[Mapping[str, Any]]  # of the ladder
 
 
@@ -48,11 +51,8 @@ def seal(
         return
     lost = before and _forgotten(done, before, console)
     replace(out / "answers.safetensors", lambda file: save_file(_answers(done), file))
-    chapters.finetuning_report(
-        out, parts.ready.scan, done.metrics, done.probabilities, done.test, curves=out / names[0],
-        decided=(done.predictor.decision.words, done.decided), ladder=ladder,
-        more=[partial(chapter, found=lost)] if lost else [],
-    )  # fmt: skip
+    more = [partial(chapter, found=lost)] if lost else []
+    chapters.finetuning_report(story(done, recipe, parts, ladder=ladder, more=more))
     info = _info(done, recipe, parts) | ({"ladder": list(ladder)} if ladder else {})
     info |= {"forgetting": lost.facts()} if lost else {}
     if not several:
@@ -69,6 +69,21 @@ def _forgotten(done: Finetuned, before: Before, console: Console) -> Forgetting:
     found = forgotten.after(before, done.predictor.model, says, done.val)
     console.say(found.line())
     return found
+
+
+def story(done: Finetuned, recipe: Finetune, parts: Parts, *, ladder: Rows = (), more: Sequence[Chapter] = ()) -> Story:
+    """What the report of a measured run tells; of a ladder, the rung that was chosen. Features come from the cache."""
+    rung = next((row["rung"] for row in ladder if row["chosen"]), "")
+    own, curves = recipe, done.out
+    if rung:
+        adapter = recipe.adapter if rung == "adapter" else "none"
+        own = dataclasses.replace(recipe, tune=RUNGS.get(rung, rung), adapter=adapter)
+        curves = done.out / "rungs" / rung
+    if len(done.learned) > 1:
+        curves = curves / "fold-0"
+    start = build(own, parts)[0].backbone
+    z = {name: getattr(parts, name).features(start, recipe.size) for name in ("train", "val", "test")}
+    return Story(done, own, parts, str(start.loaded), curves, z, learning(own, parts), ladder, more)
 
 
 def recall(out: Path, recipe: Finetune, parts: Parts) -> Finetuned:

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from visionft.backbone import Backbone
-from visionft.pretraining import looks, pictures
+from visionft.evaluation import looks
+from visionft.pretraining import pictures
 from visionft.pretraining.tokens import patchify, unpatchify
 
 SIDE = 32
@@ -106,7 +107,7 @@ def test_a_perfect_guess_rebuilds_the_image(make_objective, images, monkeypatch)
     truth = standardised(patches.gather(1, hidden[..., None].expand(-1, -1, patches.shape[2])))
     monkeypatch.setattr(model, "guess", lambda batch: (patches, hidden, truth))
     rebuilt = model.pictures({"image": images})["rebuilt"]
-    assert np.array_equal(pictures.restored(model.backbone, rebuilt), images.permute(0, 2, 3, 1).numpy())
+    assert np.array_equal(looks.restored(model.backbone, rebuilt), images.permute(0, 2, 3, 1).numpy())
 
 
 def test_patches_are_put_back_where_they_were():

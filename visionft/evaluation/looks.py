@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import torch
 import torch.nn.functional as F
 from timm.layers import Attention
 from timm.models.vision_transformer import VisionTransformer
@@ -50,3 +51,11 @@ def heated(maps: Tensor, pixels: Pixels, names: Sequence[str]) -> list[tuple[Pix
         rows.append((pixels[at], "image"))
         rows += [((0.5 * gray + 0.5 * heat[at, m]).astype(np.uint8), name) for m, name in enumerate(names)]
     return rows
+
+
+def restored(backbone: Backbone, images: Tensor) -> Pixels:
+    """B C H W, uint8 or normalised -> B H W 3 uint8 to be looked at; of other than three channels the first, gray."""
+    if images.dtype != torch.uint8:
+        images = ((images * backbone.std + backbone.mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    shown = images if images.shape[1] == 3 else images[:, :1].expand(-1, 3, -1, -1)
+    return shown.permute(0, 2, 3, 1).cpu().numpy()

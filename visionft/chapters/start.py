@@ -1,0 +1,129 @@
+"""What was done, in words: what learnt what, from which weights, how, how long, and what it cost."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from os import cpu_count
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from visionft import config, tuning
+from visionft.evaluation.worth import Labelled
+from visionft.folding import Norm
+from visionft.log import clock
+from visionft.recipe import Finetune
+from visionft.report import Cell, Report
+from visionft.train import Fitted
+
+if TYPE_CHECKING:
+    from visionft.tasks.predictor import Predictor
+
+    from .finetuning import Story
+
+TUNED = {
+    "probe": "a linear probe on frozen features, solved and not trained",
+    "probe-then-full": "all layers, beginning with the head of a probe",
+    "full": "all layers, beginning with a random head",
+    "layerwise": "all layers, the slower the nearer to the stem",
+    "gradual": "the last stage first, then one stage after the other",
+    "norm": "the scales and shifts of norms",
+    "bias": "biases",
+}
+FEW = {"last": "the last {} layers", "stage": "the last {} stages", "surgical": "the {} stage"}
+
+
+def about(story: Story) -> str:
+    """One paragraph on the network, its images, its start, its way and its steps."""
+    recipe, sizes, table = story.recipe, story.parts.sizes(), story.done.test.table
+    model, (moved, all_), classes = story.done.predictor.model, story.learning, table.classes
+    named = f"{len(classes)} classes apart" if len(classes) > 6 else f"{', '.join(classes[:-1])} from {classes[-1]}"
+    share = f"{_millions(moved)} of {_millions(all_)} weights ({moved / all_:.1%})"
+    said = [
+        f"{model.backbone.name} learnt to tell {named} on {sizes['train']:,} images of {table.source}, {recipe.size} x "
+        f"{recipe.size} pixels; {sizes['val']:,} more served to choose by, {sizes['test']:,} were kept for the test.",
+        f"It started from {story.origin}.",
+    ]
+    fitted = story.done.learned[0].fitted
+    if fitted is None:
+        return " ".join((*said, f"What learnt: {tuned(recipe.tune)}; {share}."))
+    policy = recipe.policy if isinstance(recipe.policy, str) else "its own"
+    return " ".join((
+        *said,
+        f"What learnt: {tuned(recipe.tune)}{_adapter(config.plain(recipe)['adapter'])}; {share}"
+        f"{_norms(recipe, model)}. Augmentation: {policy}; batches of {recipe.batch}; {recipe.optim.name} at a rate of "
+        f"{recipe.optim.lr:g}.",
+        _length(fitted, recipe),
+        *_mean(story),
+    ))  # fmt: skip
+
+
+def tuned(choice: Any) -> str:
+    """A recipe's `tune` in words."""
+    word, _, number = str(choice).partition(":")
+    if isinstance(choice, Mapping):
+        return f"what a table of its own names ({', '.join(f'{k}: {v}' for k, v in choice.items())})"
+    return TUNED.get(word) or (FEW[word].format(number) if word in FEW else f"tune={choice}")
+
+
+def cost(report: Report, story: Story) -> None:
+    """Time by phase, speed, size, machine."""
+    done, model = story.done, story.done.predictor.model
+    fitted, device = done.learned[0].fitted, model.backbone.mean.device
+    size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) * len(done.learned)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} processor"
+    facts: dict[str, Cell] = {name: clock(seconds) for name, seconds in done.phases.items()}
+    facts["in all, before this report"] = clock(done.seconds)
+    if fitted and fitted.seconds:
+        facts["training, images/s"] = f"{fitted.steps * story.recipe.batch / fitted.seconds:.0f}"
+    facts |= {
+        "answering, ms/image": f"{1e3 * _pace(done.predictor, done.val):.1f}",
+        "weights": _millions(sum(p.numel() for p in model.parameters()) * len(done.learned)),
+        "size of the weights": f"{size / 1e6:.1f} MB",
+        "machine": f"{machine}, {cpu_count()} cores, {torch.get_num_threads()} used",
+    }
+    report.heading("Cost")
+    report.facts(facts)
+
+
+def _pace(predictor: Predictor, images: Labelled) -> float:
+    """Seconds that an answer takes in a batch, from decoded pixels, once everything is warm."""
+    some = [images.pixels[i] for i in range(min(64, len(images.table)))]
+    predictor.probabilities(some[:2])
+    began = time.perf_counter()
+    predictor.probabilities(some)
+    return (time.perf_counter() - began) / len(some)
+
+
+def _mean(story: Story) -> list[str]:
+    several = len(story.done.learned)
+    said = [f"The answer is the mean of {several} such networks, each stopped by another part of the training images."]
+    part = story.done.learned[0].share
+    kept = [f"Kept were weights {part:.0%} of the way from start to end."] if part < 1 else []
+    again = ["Then it learnt once more with the validation images."] if story.recipe.refit else []
+    return [*(said if several > 1 else []), *kept, *again]
+
+
+def _adapter(choice: Any) -> str:
+    name, options = config.named(choice, "adapter")
+    given = f" ({', '.join(f'{k}={v}' for k, v in options.items())})" if options else ""
+    return "" if name == "none" else f", through the adapter {name}{given} beside frozen weights"
+
+
+def _norms(recipe: Finetune, model: Any) -> str:
+    if not any(isinstance(module, Norm) for module in model.modules()):
+        return ""
+    return f", batch norms {'frozen' if tuning.norms_stay(model, recipe) else 'in training'}"
+
+
+def _length(fitted: Fitted, recipe: Finetune) -> str:
+    end = f"stopped early ({fitted.stopped})" if fitted.stopped else "to the end"
+    step = f"step {fitted.best_step}" if fitted.best_step else "the start"
+    kept = f"; the weights of {step} were kept, by {recipe.metric}" if recipe.patience else ""
+    return f"Training took {fitted.steps:,} steps and {clock(fitted.seconds)} in {fitted.precision}, {end}{kept}."
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,}"
