@@ -7,7 +7,21 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import augment, embed, evaluate, finetune, load, objectives, predict, pretrain, rank, rebalance, study
+    from .api import (
+        augment,
+        embed,
+        evaluate,
+        finetune,
+        load,
+        lr_find,
+        objectives,
+        predict,
+        pretrain,
+        rank,
+        rebalance,
+        search,
+        study,
+    )
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
     from .estimator import ImageClassifier, ImageFeatures
@@ -25,14 +39,15 @@ _EXPORTS = {
     "DataError": "errors", "DivergedError": "errors", "VisionftError": "errors", "WeightsError": "errors",
     "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
-    "fit": "train", "study": "api", "objectives": "api", "rank": "api", "rebalance": "api",
+    "fit": "train", "study": "api", "objectives": "api", "rank": "api", "rebalance": "api", "lr_find": "api",
+    "search": "api",
     "ImageClassifier": "estimator", "ImageFeatures": "estimator",
 }  # fmt: skip
 __all__ = [
     "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
     "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "augment", "embed",
-    "evaluate", "finetune", "fit", "load", "objectives", "predict", "pretrain", "quickstart", "rank", "rebalance",
-    "study",
+    "evaluate", "finetune", "fit", "load", "lr_find", "objectives", "predict", "pretrain", "quickstart", "rank",
+    "rebalance", "search", "study",
 ]  # fmt: skip
 if importlib.util.find_spec("sklearn"):  # an extra: `from visionft import *` must work without it
     __all__ += ["ImageClassifier", "ImageFeatures"]

@@ -76,6 +76,14 @@ def finetune(recipe: recipe.Finetune, *, log: Sequence[Sink] = (), quiet: bool =
     return rehearse(recipe, console=console) if dry_run else run(recipe, console=console, log=log)
 
 
+@verb(recipe.LrFind)
+def lr_find(recipe: recipe.LrFind, *, quiet: bool = False) -> Any:
+    """Suggest a learning rate for a fine-tuning recipe; returns rates, losses and the suggestion."""
+    from .journeys.lr_find import lr_find as run
+
+    return run(recipe, console=_console(quiet))
+
+
 @verb(recipe.Evaluate)
 def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float]:
     """Measure a fine-tuned run on labelled images: plain numbers with 95 % bootstrap intervals."""
@@ -165,6 +173,14 @@ def _console(quiet: bool) -> Console:
 def study(recipe: recipe.Study, *, quiet: bool = False) -> Any:
     """Measure how many labels pretraining is worth on this data; returns rows, curves and a verdict in words."""
     from .journeys.study import study as run
+
+    return run(recipe, console=_console(quiet))
+
+
+@verb(recipe.Search)
+def search(recipe: recipe.Search, *, quiet: bool = False) -> Any:
+    """Search for a good fine-tuning recipe by validation images (extra `search`); returns trials and the best one."""
+    from .journeys.search import search as run
 
     return run(recipe, console=_console(quiet))
 

@@ -1,4 +1,4 @@
-"""Early stopping: keep the best weights so far, and say when there is no point in going on."""
+"""What evaluations decide: which weights are kept, when the rate falls, when there is no point in going on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .errors import ConfigError
+from .recipe import Recipe
 
 
 @dataclass
@@ -26,10 +27,7 @@ class Best:
         if not self.patience:
             self.step, self.metrics = step, metrics
             return ""
-        if self.metric not in metrics:
-            raise ConfigError(f"metric={self.metric} is not among what is evaluated: {', '.join(sorted(metrics))}")
-        sign = -1 if "loss" in self.metric else 1
-        if self.state is None or sign * metrics[self.metric] > sign * self.metrics[self.metric]:
+        if self.state is None or score(self.metric, metrics) > score(self.metric, self.metrics):
             self.state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             self.step, self.metrics, self.stale = step, metrics, 0
             return ""
@@ -40,3 +38,44 @@ class Best:
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the weights."""
         return {"step": self.step, "stale": self.stale, "metrics": self.metrics}
+
+
+@dataclass
+class Plateau:
+    """The share of the rate that is left: it falls whenever a metric has not improved for some evaluations.
+
+    torch's ReduceLROnPlateau with threshold 0, patience `plateau - 1` and min_lr `final` times the peak rate.
+    """
+
+    recipe: Recipe
+    share: float = 1.0
+    stale: int = 0  # evaluations since it improved, or since the rate fell
+    best: float | None = None  # score
+
+    @property
+    def watches(self) -> bool:
+        """Whether this run's rate waits for a plateau at all."""
+        return self.recipe.optim.schedule == "plateau"
+
+    def see(self, metrics: dict[str, float]) -> None:
+        """Compare an evaluation with the best before."""
+        if not self.watches:
+            return
+        now, optim = score(self.recipe.metric, metrics), self.recipe.optim
+        if self.best is None or now > self.best:
+            self.best, self.stale = now, 0
+            return
+        self.stale += 1
+        if self.stale >= optim.plateau:
+            self.share, self.stale = max(optim.final, self.share * optim.factor), 0
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"share": self.share, "stale": self.stale, "best": self.best}
+
+
+def score(metric: str, metrics: dict[str, float]) -> float:
+    """The metric, turned so that higher is better. Raises ConfigError when it was not measured."""
+    if metric not in metrics:
+        raise ConfigError(f"metric={metric} is not among what is evaluated: {', '.join(sorted(metrics))}")
+    return -metrics[metric] if "loss" in metric else metrics[metric]

@@ -16,11 +16,13 @@ VERBS: dict[str, tuple[type, str]] = {
     "quickstart": (recipe.Quickstart, "visionft quickstart"),
     "pretrain": (recipe.Pretrain, "visionft pretrain data=photos/ backbone=resnet18 objective=simclr minutes=30"),
     "finetune": (recipe.Finetune, "visionft finetune data=labelled/ backbone=runs/pretrain"),
+    "lr-find": (recipe.LrFind, "visionft lr-find data=labelled/ backbone=runs/pretrain"),
     "evaluate": (recipe.Evaluate, "visionft evaluate runs/finetune data=labelled/"),
     "predict": (recipe.Predict, "visionft predict runs/finetune IMAGE..."),
     "embed": (recipe.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
     "study": (recipe.Study, "visionft study data=labelled/ unlabeled=photos/"),
     "rank": (recipe.Rank, "visionft rank data=labelled/ backbones=resnet18,convnext_atto,runs/pretrain"),
+    "search": (recipe.Search, "visionft search data=labelled/ over.optim.lr=1e-5..1e-3 over.tune=full|layerwise"),
     "objectives": (recipe.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
     "augment": (recipe.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
 }
@@ -95,7 +97,7 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
     options: dict[str, Any] = {} if name in ("predict", "objectives") else {"quiet": quiet}
     if dry and name not in ("pretrain", "finetune"):
         raise ConfigError(f"--dry-run is for pretrain and finetune; {name} has nothing to plan")
-    result = getattr(api, name)(made, **options, **({"dry_run": True} if dry else {}))
+    result = getattr(api, name.replace("-", "_"))(made, **options, **({"dry_run": True} if dry else {}))
     for line in _lines(name, result, made) if not dry else result:
         print(line)
     return 0
@@ -108,8 +110,10 @@ def _lines(name: str, result: Any, made: Any) -> list[str]:
         from .catalogue import lines
 
         return lines(result, made.backbone, made.size, whole=bool(made.name))
-    if name == "rank":
+    if name in ("rank", "search"):
         return list(result.lines())
+    if name == "lr-find":
+        return [result.words, *([f"drawn in {made.figure}"] if made.figure else [])]
     if name == "evaluate":
         return [json.dumps(result, indent=2)]
     if name == "embed":
@@ -134,7 +138,7 @@ def _help(name: str, cls: type, example: str) -> str:
 
 def _objectives(name: str) -> list[str]:
     """The options of what can be trained, read from constructors and their docstrings."""
-    if name not in ("pretrain", "finetune"):
+    if name not in ("pretrain", "finetune", "lr-find"):
         return []
     from .objective import OBJECTIVES, find, options
 

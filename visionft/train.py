@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP  # noqa: N817  (the name everybody knows)
 from torch.utils.data import Dataset
 
-from . import checkpoint, optim, parallel, tuning
-from .best import Best
+from . import checkpoint, memory, optim, parallel, tuning
+from .best import Best, Plateau
 from .checkpoint import Checkpoint
 from .errors import ConfigError, DivergedError
 from .feed import Batch, Feed
@@ -24,6 +24,7 @@ from .interrupt import interruptible
 from .kernels import fast_kernels
 from .objective import Objective
 from .order import seed_of
+from .pace import Pace
 from .precision import Precision
 from .progressive import rehearse, share_at, shrunk
 from .recipe import Recipe
@@ -49,6 +50,7 @@ class Fitted:
     best_step: int  # the step whose weights were kept
     precision: str
     metrics: Metrics = field(default_factory=dict)  # of the weights that were kept
+    accumulate: int = 1  # parts that a batch was computed in at the end: more than asked for if memory ran out
     last: dict[str, Tensor] | None = None  # the weights of the last step, where those of the best were kept
 
     def facts(self) -> dict[str, Any]:
@@ -73,19 +75,23 @@ def fit(
     """
     device = parallel.start()
     run = Run(objective.to(device), data, recipe, device)
+    if run.plateau.watches and evaluate is None:
+        raise ConfigError("optim.schedule=plateau has no evaluations to watch here; take another schedule")
     with interruptible() as signalled, fast_kernels() as kernels:
         run.begin(checkpoint.resume(out) if out else None)
         kernels.fold(run.objective.backbone)
-        model, batches = run.wrap(), run.batches()
-        if recipe.patience and evaluate is not None and not run.step:
+        model = run.wrap()
+        if (recipe.patience or run.plateau.watches) and evaluate is not None and not run.step:
             log(0, run.examine(evaluate))  # the start stands for election too
         while not run.over:
             if run.thaw():
                 kernels.fold(run.objective.backbone)
                 model = run.wrap()
-            losses = run.advance(model, batches)
+            parts, losses = run.feed.parts, run.advance(model)
+            if run.feed.parts > parts:
+                log(run.step, {"accumulate": float(run.feed.parts)})  # memory ran out
             if run.due(recipe.log_every):
-                log(run.step, parallel.mean({k: float(v) for k, v in losses.items()}) | run.pace())
+                log(run.step, parallel.mean({k: float(v) for k, v in losses.items()}) | run.lap())
             if run.due(run.eval_every) and evaluate is not None:
                 log(run.step, run.examine(evaluate))
             asked = parallel.any_of(signalled())
@@ -96,25 +102,13 @@ def fit(
     return run.conclude()
 
 
-def total_steps(recipe: Recipe, images: int) -> int | None:
-    """Steps that `steps` and `epochs` ask for, the smaller; None when only the clock ends the run."""
-    if not images:
-        raise ConfigError("there are no images to train on")
-    asked = [recipe.steps] if recipe.steps else []
-    if recipe.epochs:
-        asked.append(max(1, round(recipe.epochs * images / recipe.batch)))
-    if not asked and not recipe.minutes:
-        raise ConfigError("say how long to train: steps=, epochs= or minutes=")
-    return min(asked) if asked else None
-
-
 class Run:
     """Where a training run stands."""
 
     def __init__(self, objective: Objective, data: Any, recipe: Recipe, device: torch.device) -> None:
         self.objective, self.recipe, self.device = objective, recipe, device
         self.feed = Feed(data, recipe, device)
-        self.total = total_steps(recipe, len(data))
+        self.clock = Pace(recipe, len(data))
         share = recipe.accumulate * parallel.world()
         if recipe.batch % share:
             raise ConfigError(f"batch={recipe.batch} cannot be dealt to {share} parts (accumulate x processes)")
@@ -124,8 +118,9 @@ class Run:
         self.names = {id(p): name for name, p in objective.named_parameters()}
         self.average = optim.Average(objective, recipe.ema) if recipe.ema else None
         self.best, self.precision = Best(recipe.metric, recipe.patience), Precision()
+        self.plateau = Plateau(recipe)
         self.step, self.stopped, self.progress = 0, "", 0.0
-        self.began, self.before, self.logged = time.perf_counter(), 0.0, (0, 0.0)
+        self.rehearsed: tuple[float, ...] = ()
 
     def begin(self, found: Checkpoint | None) -> None:
         """Settle the modules, and either choose the arithmetic or become the run that wrote the checkpoint."""
@@ -138,8 +133,9 @@ class Run:
             self.precision.bf16 = bool(parallel.agree(self.precision.bf16))
             if self.recipe.grow < 1:
                 rehearse(self.objective, self.feed.sample(2), self.recipe.grow)
-        self.began = time.perf_counter()
-        self.progress = self._progress()
+        self.clock.start(self.step, self.clock.before)
+        self.feed.begin(self.step)
+        self.progress = self.clock.progress(self.step)
 
     def settle(self) -> None:
         """Every module in the mode that it trains in."""
@@ -157,22 +153,10 @@ class Run:
         """Whether the run has ended, by its budget or by a request to stop."""
         return bool(self.stopped) or self.progress >= 1
 
-    def _progress(self) -> float:
-        """Share of the run that is done, by steps or by the clock, whichever is further; read once a step."""
-        shares = [self.step / self.total] if self.total else []
-        if self.recipe.minutes:
-            shares.append(parallel.agree(self.elapsed / (60 * self.recipe.minutes)))
-        return min(1.0, max(shares))
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training, those before an interruption included."""
-        return self.before + time.perf_counter() - self.began
-
     @property
     def eval_every(self) -> int:
         """Steps between evaluations."""
-        return self.recipe.eval_every or max(1, (self.total or 500) // 10)
+        return self.recipe.eval_every or max(1, (self.clock.total or 500) // 10)
 
     def due(self, every: int) -> bool:
         """Whether what happens every so many steps, and at the end, happens now."""
@@ -186,24 +170,13 @@ class Run:
             model = DDP(model)  # batch norms are synchronised: broadcasting their buffers changes nothing
         return model  # type: ignore[no-any-return]
 
-    def batches(self) -> Iterator[Batch]:
-        """Micro-batches on the device, from the first one that has not been trained on."""
-        return self.feed.batches(self.step)
-
-    def advance(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
-        """One optimizer step over `accumulate` micro-batches."""
-        torch.manual_seed(seed_of(self.recipe.seed, self.step, parallel.rank()))
-        middle = 0.5 / self.total if self.total else 0.0
-        optim.set_rate(self.optimizer, min(1.0, self.progress + middle), self.recipe.optim)
-        parts, mean = self.recipe.accumulate, dict[str, Tensor]()
-        for part in range(parts):
-            batch = self.grown(next(batches))
-            waits = isinstance(model, DDP) and part < parts - 1
-            with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
-                with self.precision.autocast(self.device):
-                    losses = model(batch)
-                (losses["loss"] / parts).backward()
-            mean = {name: mean.get(name, 0.0) + value.detach() / parts for name, value in losses.items()}
+    def advance(self, model: nn.Module) -> dict[str, Tensor]:
+        """One optimizer step; its batch is computed in smaller parts from now on if memory does not suffice."""
+        middle = 0.5 / self.clock.total if self.clock.total else 0.0
+        optim.set_rate(self.optimizer, min(1.0, self.progress + middle), self.recipe.optim, self.plateau.share)
+        if parallel.world() > 1:
+            self.rehearse()
+        mean = memory.fitted(lambda: self.gradient(model), self.shrink)
         norm = nn.utils.clip_grad_norm_(self.learned, self.recipe.optim.clip or math.inf)
         if not (torch.isfinite(norm) and torch.isfinite(mean["loss"])):
             said = {name: float(value) for name, value in mean.items()}
@@ -212,29 +185,57 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.progress = self._progress()
+        self.progress = self.clock.progress(self.step)
         self.objective.after_step(self.progress)
         if self.average:
             self.average.update(self.objective, self.progress)
         return mean | {"grad_norm": norm.detach()}
+
+    def gradient(self, model: nn.Module) -> dict[str, Tensor]:
+        """Compute the gradient of one batch, part by part; returns the mean losses."""
+        torch.manual_seed(seed_of(self.recipe.seed, self.step, parallel.rank()))
+        parts, mean = self.feed.parts, dict[str, Tensor]()
+        for part in range(parts):
+            batch = self.grown(next(self.feed))
+            waits = isinstance(model, DDP) and part < parts - 1
+            with model.no_sync() if waits else contextlib.nullcontext():  # type: ignore[operator]
+                losses = self.backward(model, batch, parts)
+            mean = {name: mean.get(name, 0.0) + value.detach() / parts for name, value in losses.items()}
+        return mean
+
+    def backward(self, model: nn.Module, batch: Batch, parts: int = 1) -> dict[str, Tensor]:
+        """Add a part's share of the gradient; returns its losses."""
+        with self.precision.autocast(self.device):
+            losses: dict[str, Tensor] = model(batch)
+        (losses["loss"] / parts).backward()
+        return losses
+
+    def shrink(self) -> None:
+        """Deal the batch of this step out again, in smaller parts."""
+        memory.release(self.objective)
+        self.feed.parts = memory.smaller(self.feed.parts, self.recipe.batch, self.objective)
+        self.feed.begin(self.step)
+
+    def rehearse(self) -> None:
+        """Shrink parts until every process has the memory for one, wherever a step may need more than those before."""
+        learning, moments = sum(p.requires_grad for p in self.learned), len(self.optimizer.state)
+        needs = (share_at(self.progress, self.recipe.grow), learning, moments)
+        while needs != self.rehearsed:
+            batch = self.grown(self.feed.sample(self.feed.share))
+            if memory.fits(functools.partial(self.backward, self.objective, batch), self.objective):
+                self.rehearsed = needs
+            else:
+                self.shrink()
 
     def grown(self, batch: Batch) -> Batch:
         """The batch with images as large as they are by now."""
         share = share_at(self.progress, self.recipe.grow)
         return batch if share == 1 else shrunk(batch, share, self.objective.backbone.side)
 
-    def pace(self) -> Metrics:
+    def lap(self) -> Metrics:
         """Rate, speed and time left, for the log."""
-        steps, at = self.logged
-        now, progress = self.elapsed, self.progress
-        self.logged = (self.step, now)
-        return {
-            "lr": max(float(group["lr"]) for group in self.optimizer.param_groups),
-            "images_per_second": (self.step - steps) * self.recipe.batch / max(1e-9, now - at),
-            "seconds": now,
-            "seconds_left": now * (1 - progress) / max(1e-9, progress),
-            "progress": progress,
-        }
+        rate = max(float(group["lr"]) for group in self.optimizer.param_groups)
+        return {"lr": rate, **self.clock.lap(self.step, self.progress)}
 
     def examine(self, evaluate: Callable[[Any], Metrics]) -> Metrics:
         """Evaluate what would be kept, on process 0, and agree on whether to go on."""
@@ -244,12 +245,14 @@ class Run:
             if parallel.rank() == 0:
                 try:
                     metrics = evaluate(self.objective)
+                    self.plateau.see(metrics)
                     self.stopped = self.best.see(self.step, metrics, self.objective)
                 except Stop as stop:
                     self.stopped, metrics = str(stop), stop.metrics
         self.settle()
         if parallel.agree(float(bool(self.stopped))) and not self.stopped:
             self.stopped = "process 0 stopped"
+        self.plateau.share = parallel.agree(self.plateau.share)
         return metrics
 
     def save(self, out: Path) -> None:
@@ -258,8 +261,10 @@ class Run:
             return
         states = {"average": self.average.state if self.average else None, "best": self.best.state}
         facts = {
-            "elapsed": self.elapsed,
+            "elapsed": self.clock.elapsed,
             "stopped": self.stopped,
+            "parts": self.feed.parts,
+            "plateau": self.plateau.facts(),
             "best": self.best.facts(),
             "precision": self.precision.facts(),
             "averaged": self.average.progress if self.average else 0.0,
@@ -273,9 +278,10 @@ class Run:
         facts = found.facts
         self.objective.load_state_dict(found.model)
         checkpoint.load_optimizer(self.optimizer, found.optimizer, self.names)
-        self.step, self.stopped, self.before = found.step, facts["stopped"], facts["elapsed"]
+        self.step, self.stopped, self.clock.before = found.step, facts["stopped"], facts["elapsed"]
+        self.feed.parts = facts["parts"]
         self.best = Best(self.recipe.metric, self.recipe.patience, **facts["best"], state=found.extra.get("best"))
-        self.precision, self.logged = Precision(**facts["precision"]), (found.step, facts["elapsed"])
+        self.precision, self.plateau = Precision(**facts["precision"]), Plateau(self.recipe, **facts["plateau"])
         if self.average:
             self.average.state = {name: tensor.to(self.device) for name, tensor in found.extra["average"].items()}
             self.average.progress = facts["averaged"]
@@ -290,4 +296,5 @@ class Run:
             self.objective.load_state_dict(self.best.state)
         self.objective.eval()
         step = self.best.step if self.best.state else self.step
-        return Fitted(self.step, self.elapsed, self.stopped, step, str(self.precision), self.best.metrics, last)
+        how = self.clock.elapsed, self.stopped, step, str(self.precision), self.best.metrics, self.feed.parts
+        return Fitted(self.step, *how, last)

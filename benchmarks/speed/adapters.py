@@ -61,12 +61,12 @@ def start(network: str, size: int, batch: int, how: dict[str, Any], rounds: int)
         run.begin(None)  # chooses the arithmetic with the kernels that it will have
         kernels.fold(model.backbone)
         folds = kernels.folds
-    wrapped, batches = run.wrap(), run.batches()
+    wrapped = run.wrap()
 
     def step() -> None:
         with fast_kernels() as kernels:
             kernels.folds = folds
-            run.advance(wrapped, batches)
+            run.advance(wrapped)
 
     return run, step
 

@@ -52,12 +52,12 @@ class Ours:
         self.run, self.fast = Run(self.objective.to(DEVICE), data, recipe, DEVICE), fast_kernels
         with self.fast():
             self.run.begin(None)
-        self.model, self.batches = self.run.wrap(), self.run.batches()
+        self.model = self.run.wrap()
 
     def step(self) -> None:
         """One optimizer step."""
         with self.fast():
-            self.run.advance(self.model, self.batches)
+            self.run.advance(self.model)
         settle()
 
     def facts(self) -> dict[str, Any]:

@@ -181,6 +181,36 @@ class Vector(Good):
         return {"loss": super().forward(batch)["loss"].expand(len(batch["image"]))}
 
 
+class Comparing(Good):
+    """Says that its loss divides, and compares images with each other."""
+
+    divides = True
+
+    def forward(self, batch):
+        z = self.head(self.backbone(batch["image"]))
+        return {"loss": (z - z.mean(0)).square().mean()}
+
+
+class Tracing(Good):
+    """Says that its loss divides, and counts how often it was asked."""
+
+    divides = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, batch):
+        self.asked += 1
+        return super().forward(batch)
+
+
+class Dividing(Good):
+    """Says so, rightly."""
+
+    divides = True
+
+
 def image_batch() -> dict[str, Tensor]:
     g = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=g)
@@ -189,6 +219,7 @@ def image_batch() -> dict[str, Tensor]:
 
 def test_an_honest_objective_passes():
     check_objective(Good(), image_batch())
+    check_objective(Dividing(), image_batch())
 
 
 @pytest.mark.parametrize(
@@ -204,6 +235,8 @@ def test_an_honest_objective_passes():
         (Adding, "batch"),
         (Infinite, "finite"),
         (Vector, "one finite number"),
+        (Comparing, "not the mean"),
+        (Tracing, "leaves a trace in asked"),
     ],
 )
 def test_a_broken_promise_is_found(broken: Callable[[], Objective], said: str):

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from visionft.data.views import Views
 from visionft.objective import find
 from visionft.recipe import Optim, Recipe
 from visionft.retention.remedies import REMEDIES
+from visionft.tasks.classify import Classify
 from visionft.train import fit
 
 STEPS, BATCH, SIDE = 4, 8, 32
@@ -112,6 +113,22 @@ def run(choice: Any, model: str, accumulate: int) -> tuple[list[dict[str, float]
     return losses, objective.state_dict()
 
 
+def tight() -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """A run in which the second of two processes has memory for two images at a time, and the first for all."""
+    own = Classify.forward
+
+    def forward(self: Classify, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if int(os.environ.get("RANK", 0)) and len(batch["image"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(self, batch)
+
+    Classify.forward = forward  # type: ignore[method-assign]
+    try:
+        return run("classify", "test_vit", 1)
+    finally:
+        Classify.forward = own  # type: ignore[method-assign]
+
+
 def norm(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> dict[str, Tensor]:
     """Outputs, gradients and statistics of a batch norm after two batches; rows of x belong to ranks in order."""
     torch.manual_seed(0)
@@ -147,6 +164,7 @@ def results(folder: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
     for name, case in RUNS.items():
         losses, state = run(*case)
         yield name, losses, state
+    yield ("tight", *tight())
     for name, kind in NORMS.items():
         yield name, None, norm(*kind)
 

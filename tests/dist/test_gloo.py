@@ -78,6 +78,15 @@ def test_both_processes_end_with_the_weights_of_one(results, case):
         assert far < 1e-4, f"{name} is off by {far:.1e}"
 
 
+def test_memory_that_one_process_lacks_makes_the_parts_of_both_smaller(results):
+    (first, weights), (second, others), (_, alone) = of(results, 0, 2), of(results, 1, 2), of(results, 0, 1)
+    for said in (first, second):
+        assert [row for row in said["tight"] if "loss" not in row] == [{"accumulate": 2.0}]
+    for name, weight in weights["tight"].items():
+        assert torch.equal(weight, others["tight"][name]), name
+        torch.testing.assert_close(weight, alone["tight"][name], rtol=0, atol=1e-4, msg=name)
+
+
 @pytest.mark.parametrize("case", gloo_cases.NORMS)
 def test_a_batch_norm_over_two_processes_is_one_over_the_whole_batch(results, case):
     (_, first), (_, second), (_, alone) = of(results, 0, 2), of(results, 1, 2), of(results, 0, 1)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from visionft.errors import ConfigError
 from visionft.optim import Average, build, set_rate, swapped
-from visionft.recipe import Optim
+from visionft.recipe import Optim, Recipe
 
 CPU = torch.device("cpu")
 
@@ -196,3 +197,17 @@ def test_one_cycle_lowers_momentum_where_the_rate_is_high(name):
     assert momenta == pytest.approx([0.95 - 0.1 * r / 2 for r in rates])
     if name == "adamw":
         assert group["betas"][1] == 0.999
+
+
+@pytest.mark.parametrize("final", [1e-3, 1e4])
+def test_an_exponential_rate_falls_or_rises_by_the_same_factor_everywhere(final):
+    at = [rate(0.2 + 0.8 * x / 4, warmup=0.2, schedule="exponential", final=final) for x in range(5)]
+    assert at == pytest.approx([2 * final ** (x / 4) for x in range(5)])
+    assert rate(0.1, warmup=0.2, schedule="exponential", final=final) == pytest.approx(1.0)
+
+
+def test_an_exponential_rate_needs_an_end_and_others_do_not_rise():
+    with pytest.raises(ConfigError, match=r"optim.final=0.0 makes no sense: it must be above 0"):
+        Recipe(steps=1, optim=Optim(schedule="exponential"))
+    with pytest.raises(ConfigError, match=r"optim.final=2"):
+        Recipe(steps=1, optim=Optim(schedule="cosine", final=2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import time
@@ -17,8 +18,9 @@ from torch import Tensor, nn
 from visionft import checkpoint
 from visionft.errors import ConfigError, DivergedError
 from visionft.objective import Objective
+from visionft.pace import total_steps
 from visionft.recipe import Optim, Recipe
-from visionft.train import Stop, fit, total_steps
+from visionft.train import Stop, fit
 
 
 class Killed(BaseException):
@@ -345,7 +347,7 @@ def test_time_that_runs_out_between_two_lines_still_ends_the_run_in_order(make_o
         now[0] += 1
         return now[0]
 
-    monkeypatch.setattr("visionft.train.time.perf_counter", glance)
+    monkeypatch.setattr("visionft.pace.time.perf_counter", glance)
     for seconds in range(40, 60):
         model, logged, evaluated = make_objective("classify"), [], []
         told = recipe(steps=None, minutes=seconds / 60, log_every=1000, eval_every=1000, batch=2)
@@ -416,6 +418,36 @@ def test_an_average_is_what_is_evaluated_and_kept(make_objective, make_data):
     assert differs(seen[-1], state(model)) == []
     moved = (state(model)["head.weight"] - state(plain)["head.weight"]).norm()
     assert moved > 0
+
+
+def test_the_average_of_a_run_is_the_closed_form_over_its_steps(make_objective, make_data):
+    """Horizon half a run of six steps: each step's weights count exp(-1/3) times as much as the next one's."""
+    model, seen = make_objective("classify"), []
+    seen.append(model.head.weight.detach().clone())
+    model.after_step = lambda progress: seen.append(model.head.weight.detach().clone())
+    fit(model, make_data(model), recipe(ema=0.5))
+    share = 1 - math.exp(-1 / 3)
+    expected = (1 - share) ** 6 * seen[0] + sum(share * (1 - share) ** (6 - at) * seen[at] for at in range(1, 7))
+    torch.testing.assert_close(model.head.weight.detach(), expected)
+
+
+@pytest.mark.parametrize("clip", [1e-3, None])
+def test_a_clipped_step_is_as_long_as_the_clip_allows(make_objective, make_data, clip):
+    model, heard = make_objective("classify"), []
+    start = state(model)
+    optimizer = Optim(name="sgd", lr=0.5, momentum=0.0, weight_decay=0.0, warmup=0.0, schedule="constant", clip=clip)
+    fit(model, make_data(model), recipe(steps=1, optim=optimizer), log=lambda step, metrics: heard.append(metrics))
+    moved = torch.stack([(p.detach() - start[name]).norm() for name, p in model.named_parameters()]).norm()
+    assert heard[0]["grad_norm"] > 0.1, "the norm that is logged is the one before clipping"
+    assert float(moved) == pytest.approx(0.5 * (clip or heard[0]["grad_norm"]), rel=1e-3)
+
+
+def test_a_run_warms_up_and_then_falls(make_objective, make_data):
+    model, rates = make_objective("classify"), []
+    optimizer = Optim(lr=1.0, warmup=0.4, schedule="linear", final=0.25)
+    fit(model, make_data(model), recipe(steps=10, optim=optimizer), log=lambda step, m: rates.append(m["lr"]))
+    middles = [(at + 0.5) / 10 for at in range(10)]
+    assert rates == pytest.approx([x / 0.4 if x < 0.4 else 1 - 0.75 * (x - 0.4) / 0.6 for x in middles])
 
 
 def test_two_runs_of_one_recipe_are_one(make_objective, make_data):

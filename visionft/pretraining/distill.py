@@ -34,6 +34,7 @@ class Distill(Objective):
     """
 
     sees = {"image": View("light")}
+    divides = True
     collapses = False  # the teacher's features are standardised: one answer for all images explains none of them
     good_for = "small and fast networks that should know what a large one knows; short runs, small batches"
     queue: Tensor

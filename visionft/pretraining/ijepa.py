@@ -35,6 +35,7 @@ class IJEPA(Objective):
 
     sees = {"image": View("mae")}
     takes = "plain timm ViTs"
+    divides = True
     collapses = False  # a class token, which is watched, narrows while the teacher keeps its spread (measured)
     good_for = "ViTs to fine-tune, where mirrored or recoloured views would be different things"
 

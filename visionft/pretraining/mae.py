@@ -28,6 +28,7 @@ class MAE(Objective):
     sees = {"image": View("mae")}
     takes = "plain timm ViTs"
     good_for = "ViTs to fine-tune, at half the cost; as they are, its features are weak"
+    divides = True
     collapses = False  # pixels must be told apart; a low rank early on recovers (measured)
 
     def __init__(

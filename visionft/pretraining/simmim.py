@@ -30,6 +30,7 @@ class SimMIM(Objective):
     sees = {"image": View("mae")}
     takes = "any timm model with feature maps"
     good_for = "networks to fine-tune, small batches; convolutions, too, learn what fits where"
+    divides = True
     collapses = False  # pixels must be told apart
 
     def __init__(self, backbone: Backbone, *, mask: float = 0.6, unit: int | None = None) -> None:

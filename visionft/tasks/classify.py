@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from visionft.backbone import Backbone
+from visionft.droppath import drop_paths
 from visionft.errors import ConfigError
 from visionft.objective import Objective, View
 
@@ -22,6 +23,7 @@ class Classify(Objective):
     counts: training images of each class; the runner fills it in
     smoothing: label smoothing
     dropout: on the features, while training
+    drop_path: share of images that skip the last block, while training; it rises to that with depth (stochastic depth)
     balance: for rare classes: weights (each class counts alike), logit (adjusted by the log prior), or none
     focal: exponent by which what is easy counts less; 2 is usual, 0 is off
     mixup: images are blended in pairs, with a share from Beta(mixup, mixup); 0.2 is usual, 0 is off
@@ -29,6 +31,7 @@ class Classify(Objective):
     """
 
     sees = {"image": View("light")}
+    divides = True
     good_for = "labelled images: visionft finetune"
 
     def __init__(
@@ -39,6 +42,7 @@ class Classify(Objective):
         counts: Sequence[int] | None = None,
         smoothing: float = 0.0,
         dropout: float = 0.0,
+        drop_path: float = 0.0,
         balance: Literal["none", "weights", "logit"] = "none",
         focal: float = 0.0,
         mixup: float = 0.0,
@@ -46,6 +50,7 @@ class Classify(Objective):
     ) -> None:
         super().__init__()
         self.backbone, self.smoothing, self.focal = backbone, smoothing, focal
+        drop_paths(backbone, drop_path)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.dim, classes)
         nn.init.trunc_normal_(self.head.weight, std=0.01)  # near the prior: early steps must not wreck the backbone

@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from visionft import averaging, backbones, config, objective, runs, tuning
 from visionft.adapters.attach import adapt
+from visionft.best import score
 from visionft.data.views import Views
+from visionft.errors import DivergedError
 from visionft.evaluation.classification import summarise
-from visionft.evaluation.probe import Probe
+from visionft.evaluation.probe import Probe, fit_probe
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console, Sink, clock, console_sink
 from visionft.objective import Objective
@@ -79,23 +81,44 @@ def learning(recipe: Finetune, parts: Parts) -> tuple[int, int]:
     return sum(p.numel() for group in tuning.groups(model, recipe) for p in group["params"]), count
 
 
-def learn(
-    recipe: Finetune, parts: Parts, head: Probe | None, out: Path, console: Console, log: Sequence[Sink],
-    *, choose: bool = True, name: str = "fine-tuning",
-) -> Learned:  # fmt: skip
-    """Train one network, which `out` resumes; `head` is a probe of the training images to begin with.
+class Begun(NamedTuple):
+    """What is about to train."""
 
-    Without `choose` nothing is kept back: it trains as long as the recipe says and keeps its end.
-    """
-    if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
-        return Learned(network(out), Fitted(**runs.info(out)["fitted"]))
+    model: Any  # the task on its backbone
+    learner: Objective  # the model, with a further term of the loss where `keep` asks for one
+    images: Any
+    evaluate: Evaluate
+
+
+def begin(recipe: Finetune, parts: Parts, head: Probe | None) -> Begun:
+    """Everything that training takes; `head` is a probe of the training images to begin with."""
     model, training = build(recipe, parts)
     if head is not None:
         model.start_from(head.weight, head.bias)
     learner, images = remedies.kept(recipe, model, training, parts.retained)
     attach(recipe, model)
-    start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
     evaluate = Evaluate(Predictor([model], parts.train.table.classes, images_of(recipe)), parts.val)
+    return Begun(model, learner, images, evaluate)
+
+
+def probed(recipe: Finetune, parts: Parts) -> Probe:
+    """A probe of the training images on the features that the run starts from."""
+    features = parts.train.features(build(recipe, parts)[0].backbone, recipe.size)
+    return fit_probe(features, parts.train.labels, classes=len(parts.train.table.classes))
+
+
+def learn(
+    recipe: Finetune, parts: Parts, head: Probe | None, out: Path, console: Console, log: Sequence[Sink],
+    *, choose: bool = True, name: str = "fine-tuning",
+) -> Learned:  # fmt: skip
+    """Train one network, which `out` resumes, from a probe's head or from its own.
+
+    Without `choose` nothing is kept back: it trains as long as the recipe says and keeps its end.
+    """
+    if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
+        return Learned(network(out), Fitted(**runs.info(out)["fitted"]))
+    model, learner, images, evaluate = begin(recipe, parts, head)
+    start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
     sink = runs.sinks(out, recipe, console_sink(console, name), *log)
     fitted = fit(learner, images, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
@@ -103,7 +126,7 @@ def learn(
     remedies.settle(learner)
     if not (recipe.average and choose):
         return Learned(model, fitted)
-    share = averaging.best_share(model, start, lambda: score(evaluate(model), recipe.metric))
+    share = averaging.best_share(model, start, lambda: score(recipe.metric, evaluate(model)))
     console.say(f"{name}: kept the weights {share:.0%} of the way from start to end, by {recipe.metric} on validation")
     return Learned(model, fitted, share)
 
@@ -115,18 +138,11 @@ class Evaluate:
         self.predictor, self.val = predictor, val
 
     def __call__(self, model: Objective) -> Metrics:
-        found = summarise(
-            self.predictor.probabilities(self.val.pixels, quick=True),
-            self.val.labels,
-            classes=self.val.table.classes,
-            resamples=1,
-        )
+        said = self.predictor.probabilities(self.val.pixels, quick=True)
+        if not said.isfinite().all():
+            raise DivergedError("the network's answers to validation images are not finite; try a third of optim.lr")
+        found = summarise(said, self.val.labels, classes=self.val.table.classes, resamples=1)
         return {k: v for k, v in found.items() if not k.endswith(("_low", "_high")) and "/" not in k}
-
-
-def score(metrics: Metrics, metric: str) -> float:
-    """The number that choices go by; higher is better."""
-    return -metrics[metric] if "loss" in metric else metrics[metric]
 
 
 def images_of(recipe: Finetune) -> dict[str, int]:

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionft import objective, parallel, preprocessing, runs, tuning
+from visionft import config, objective, parallel, preprocessing, runs, tuning
 from visionft.adapters.attach import check
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
-from visionft.evaluation.probe import Probe, fit_probe
+from visionft.evaluation.probe import Probe
 from visionft.log import Console, Laps, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
@@ -18,7 +18,7 @@ from visionft.retention import forgotten, remedies
 from visionft.retention.retained import retained
 
 from .floor import Floor, Held, measure_floor
-from .learn import Learned, attach, build, learn
+from .learn import Learned, attach, build, learn, probed
 from .measure import Finetuned, asked, judge, line, measure
 from .parts import Parts
 from .seal import seal
@@ -103,8 +103,7 @@ def _learn(
     own = dataclasses.replace(recipe, minutes=recipe.minutes and recipe.minutes / len(folds))
     made = []
     for at, part in enumerate(folds):
-        features = part.train.features(build(recipe, part)[0].backbone, recipe.size)
-        head = fit_probe(features, part.train.labels, classes=len(part.train.table.classes)) if begins else None
+        head = probed(recipe, part) if begins else None
         seeded = dataclasses.replace(own, seed=recipe.seed + at)
         name = f"network {at + 1} of {len(folds)}"
         made.append(learn(seeded, part, head, out / f"fold-{at}", console, log, name=name))
@@ -139,8 +138,13 @@ def complete(recipe: Finetune) -> Finetune:
     if recipe.tune == "probe" and any(trained.values()):
         key = next(name for name, asked in trained.items() if asked)
         raise ConfigError(f"tune=probe trains nothing that {key} could act on; leave tune out, or leave {key} out")
+    _, options = config.named(recipe.task, "task")
+    if options.get("drop_path") and recipe.adapter != "none":
+        raise ConfigError("task.drop_path acts on blocks whose own weights learn; beside an adapter none do")
     if recipe.folds > 1 and recipe.refit:
         raise ConfigError("folds and refit exclude each other: every training image is in most folds already")
+    if recipe.refit and recipe.optim.schedule == "plateau":
+        raise ConfigError("refit has no validation images whose plateau the rate could wait for; leave one of them out")
     if recipe.average and recipe.tune == "full":
         raise ConfigError("average needs a start that answers already; take tune=probe-then-full")
     if recipe.steps or recipe.epochs or recipe.minutes:
