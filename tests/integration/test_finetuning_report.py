@@ -125,3 +125,13 @@ def test_a_head_that_learnt_from_the_validation_images_is_not_rebalanced_on_them
     with pytest.raises(vf.ConfigError, match="has learnt from its validation images; name others"):
         vf.rebalance(tmp_path / "run", out=tmp_path / "fair", quiet=True)
     assert not (tmp_path / "fair").exists()
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    ({"folds": 2}, "Each network has learnt from other training images"),
+    ({"refit": True}, "has learnt from the validation images, too"),
+])  # fmt: skip
+def test_no_gap_is_claimed_where_images_are_not_kept_apart(words, says, data, tmp_path):
+    vf.finetune(str(data), **{**WORDS, "steps": 4}, **words, **FAST, out=str(tmp_path / "run"))
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert says in text and "validation images 0." not in text

@@ -97,8 +97,11 @@ def _training(report: Report, story: Story) -> None:
         return
     report.heading("Training")
     seen = course.losses(report, story.curves)
-    if story.recipe.refit or len(done.learned) > 1:
-        report.text("What answers has learnt from validation images, too: no gap to them can be measured.")
+    if story.recipe.refit:
+        report.text("What answers has learnt from the validation images, too: no gap to them can be measured.")
+        return
+    if len(done.learned) > 1:
+        report.text("Each network has learnt from other training images: what all have learnt cannot be set apart.")
         return
     some = np.random.default_rng(story.recipe.seed).permutation(len(train.table))[:JUDGED]
     said = done.predictor.probabilities([train.pixels[i] for i in some], quick=True).argmax(1)

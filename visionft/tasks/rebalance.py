@@ -67,7 +67,7 @@ def _write(
 ) -> None:  # fmt: skip
     runs.begin(out, dataclasses.replace(recipe, out=str(out)), images)
     about = {"rebalanced": found.facts(), "decision": predictor.decision.facts()}
-    if parts:
+    if parts and len(parts.test.table):
         test = parts.test
         p = predictor.probabilities(test.pixels)
         metrics = summarise(p, test.labels, classes=predictor.classes, groups=test.table.groups)
