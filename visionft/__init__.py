@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import (
+        advise,
         augment,
         embed,
         evaluate,
@@ -39,13 +40,13 @@ _EXPORTS = {
     "DataError": "errors", "DivergedError": "errors", "VisionftError": "errors", "WeightsError": "errors",
     "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
-    "fit": "train", "study": "api", "objectives": "api", "rank": "api", "rebalance": "api", "lr_find": "api",
-    "search": "api",
+    "fit": "train", "study": "api", "objectives": "api", "rank": "api", "advise": "api", "rebalance": "api",
+    "lr_find": "api", "search": "api",
     "ImageClassifier": "estimator", "ImageFeatures": "estimator",
 }  # fmt: skip
 __all__ = [
     "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
-    "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "augment", "embed",
+    "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "advise", "augment", "embed",
     "evaluate", "finetune", "fit", "load", "lr_find", "objectives", "predict", "pretrain", "quickstart", "rank",
     "rebalance", "search", "study",
 ]  # fmt: skip

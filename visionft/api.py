@@ -193,6 +193,14 @@ def rank(recipe: recipe.Rank, *, quiet: bool = False) -> Any:
     return run(recipe, console=_console(quiet))
 
 
+@verb(recipe.Advise)
+def advise(recipe: recipe.Advise, *, quiet: bool = False) -> Any:
+    """Which recipe to run on these labels, why and at what cost; returns findings, commands, facts and a page."""
+    from .journeys.advise import advise as run
+
+    return run(recipe, console=_console(quiet))
+
+
 @verb(recipe.Objectives)
 def objectives(recipe: recipe.Objectives) -> list[Entry]:
     """What a backbone can be pretrained for: one entry an objective, plug-ins too, with its cost in memory."""

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "embed": (recipe.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
     "study": (recipe.Study, "visionft study data=labelled/ unlabeled=photos/"),
     "rank": (recipe.Rank, "visionft rank data=labelled/ backbones=resnet18,convnext_atto,runs/pretrain"),
+    "advise": (recipe.Advise, "visionft advise data=labelled/ unlabeled=photos/ out=advice.html"),
     "search": (recipe.Search, "visionft search data=labelled/ over.optim.lr=1e-5..1e-3 over.tune=full|layerwise"),
     "objectives": (recipe.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
     "augment": (recipe.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
@@ -110,7 +111,7 @@ def _lines(name: str, result: Any, made: Any) -> list[str]:
         from .catalogue import lines
 
         return lines(result, made.backbone, made.size, whole=bool(made.name))
-    if name in ("rank", "search"):
+    if name in ("rank", "search", "advise"):
         return list(result.lines())
     if name == "lr-find":
         return [result.words, *([f"drawn in {made.figure}"] if made.figure else [])]

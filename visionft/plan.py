@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,12 +22,23 @@ from .recipe import Recipe
 SAMPLED = 16  # images
 
 
-def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
-    """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory."""
-    groups = tuning.groups(objective, recipe)
+@dataclass(frozen=True)
+class Estimate:
+    """What training costs here."""
+
+    precision: Precision
+    per_image: float  # seconds
+    steps: int | None  # None: by the clock
+    seconds: float
+    memory: float  # bytes: weights, gradients, moments and activations
+
+
+def estimate(objective: Objective, data: Any, recipe: Recipe, images: int = SAMPLED) -> Estimate:
+    """Time a few steps of so many images on a copy of the objective, frozen as the recipe says, without evaluations."""
     twin = copy.deepcopy(objective)
+    groups = tuning.groups(twin, recipe)
     tuning.settle(twin, norms_stay=tuning.norms_stay(objective, recipe))
-    count = min(SAMPLED, len(data))
+    count = min(images, len(data))
     device = torch.device("cpu")
     batch = {key: value.to(device) for key, value in data.collate([data[Draw(i)] for i in range(count)]).items()}
     precision = Precision.choose(
@@ -37,14 +49,21 @@ def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
     by_steps = (steps or 0) * recipe.batch * per_image * cost(recipe.grow)
     seconds = recipe.minutes * 60 if recipe.minutes and not steps else by_steps
     weights = sum(p.numel() for g in groups for p in g["params"])
-    fixed = sum(p.numel() for p in objective.parameters()) - weights
+    fixed = sum(p.numel() for p in twin.parameters()) - weights
     moments = 2 if recipe.optim.name == "adamw" else 1
     live = activations(twin, batch, precision) / count * recipe.batch / recipe.accumulate
-    memory = 4 * (weights * (2 + moments) + fixed) + live
+    return Estimate(precision, per_image, steps, seconds, 4 * (weights * (2 + moments) + fixed) + live)
+
+
+def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
+    """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory."""
+    found = estimate(objective, data, recipe)
+    groups = tuning.groups(objective, recipe)
     rows = [
         f"  {name:<72} {rate:>9} {tensors:>5} tensors {n / 1e6:>8.2f} M"
         for name, rate, tensors, n in tuning.describe(objective, groups)
     ]
+    speed = f"{1 / found.per_image:.0f} images/s measured here, without evaluations"
     return [
         *yaml.safe_dump(config.plain(recipe), sort_keys=False).splitlines(),
         "",
@@ -52,10 +71,10 @@ def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
         *rows,
         "",
         f"start: {objective.backbone.loaded}",
-        f"precision: {precision}",
-        f"steps: {steps or 'by the clock'} of {recipe.batch} images, {len(data)} images",
-        f"time: about {clock(seconds)} ({1 / per_image:.0f} images/s measured here, without evaluations)",
-        f"memory: about {memory / 2**20:.0f} MiB for weights, moments and activations, beside the decoded images",
+        f"precision: {found.precision}",
+        f"steps: {found.steps or 'by the clock'} of {recipe.batch} images, {len(data)} images",
+        f"time: about {clock(found.seconds)} ({speed})",
+        f"memory: about {found.memory / 2**20:.0f} MiB for weights, moments and activations, beside the decoded images",
         "nothing was written.",
     ]
 

@@ -20,10 +20,11 @@ FIRST = 4  # batch norms next to the pixels: deeper ones see the subject rather 
 
 
 @torch.no_grad()
-def shift(backbone: Backbone, images: Tensor) -> float | None:
+def shift(backbone: Backbone, images: Tensor, first: int | None = FIRST) -> float | None:
     """Mean distance of batch means from running means, in running standard deviations, over the first batch norms.
 
-    `images` are uint8 B C H W. None when the backbone has no batch norm with statistics.
+    `images` are uint8 B C H W; `first=None` asks all batch norms, and so how far the subject is from what the weights
+    have seen. None when the backbone has no batch norm with statistics.
     """
     seen: list[float] = []
 
@@ -32,7 +33,7 @@ def shift(backbone: Backbone, images: Tensor) -> float | None:
             mean = inputs[0].float().mean((0, 2, 3))
             seen.append(float(((mean - norm.running_mean).abs() / (norm.running_var + norm.eps).sqrt()).mean()))
 
-    norms = [m for m in backbone.net.modules() if isinstance(m, nn.BatchNorm2d)][:FIRST]
+    norms = [m for m in backbone.net.modules() if isinstance(m, nn.BatchNorm2d)][:first]
     hooks = [m.register_forward_pre_hook(note) for m in norms]
     training = backbone.training
     try:

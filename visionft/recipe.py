@@ -311,6 +311,23 @@ class Rank(Images):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Advise(Images):
+    """Say in a page which recipe to run on your labels, why, at what cost, and print the command."""
+
+    unlabeled: Any = key(None, "photos without labels, for advice on pretraining")
+    bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
+    backbone: str = key("tf_efficientnet_lite0", "a timm model, or a run folder to continue from")
+    most: int = key(2000, "labelled images that are measured at most, the same share of every class")
+    seed: int = key(0, "of the test split, whose images no measurement looks at, as finetune deals it with this seed")
+    out: str | None = key(None, "an HTML report to write; null writes nothing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, "most", low=10)
+        within(self, "seed", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Objectives:
     """List what can be pretrained for, on which backbones, and what an image of it takes in memory."""
 

@@ -44,6 +44,10 @@ class Report:
         """Add plain paragraphs; a blank line separates two."""
         self.sections.append({"kind": "text", "paragraphs": re.split(r"\n\s*\n", words.strip())})
 
+    def code(self, words: str) -> None:
+        """Add a command to be copied."""
+        self.sections.append({"kind": "code", "words": words})
+
     def facts(self, facts: Mapping[str, Cell]) -> None:
         """Add names and their values: the run, the data, the machine."""
         self.sections.append(

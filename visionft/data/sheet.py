@@ -32,6 +32,11 @@ def sheet(
     return padded.transpose(0, 2, 1, 3, 4).reshape(r * h, v * w, c)
 
 
+def png(image: np.ndarray) -> bytes:
+    """H W 3 RGB uint8 as the bytes of a PNG."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write H W 3 RGB uint8 as a picture; the extension says which kind."""
     if not cv2.haveImageWriter(path.name):

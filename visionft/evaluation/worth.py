@@ -35,13 +35,13 @@ class Worth:
         for name, hits in (("knn", self.knn), ("probe", self.probe)):
             found[f"{name}_accuracy"] = float(hits.mean())
             if bounds:
-                found[f"{name}_accuracy_low"], found[f"{name}_accuracy_high"] = _interval(hits)
+                found[f"{name}_accuracy_low"], found[f"{name}_accuracy_high"] = interval(hits)
         return found | {"probe_log_loss": self.log_loss}
 
     def gain(self, base: Worth) -> tuple[float, float, float]:
         """How much more often the probe is right than that of `base`, image by image, and the 95 % interval."""
         difference = self.probe.astype(np.float64) - base.probe
-        return float(difference.mean()), *_interval(difference)
+        return float(difference.mean()), *interval(difference)
 
     def facts(self) -> dict[str, Any]:
         """Everything, as plain JSON values; `Worth.of` reads them."""
@@ -55,7 +55,8 @@ class Worth:
         return cls(knn_hits, probe_hits, facts["log_loss"])
 
 
-def _interval(values: np.ndarray) -> tuple[float, float]:
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of N values."""
     return bootstrap(lambda counts: counts @ values.astype(np.float64) / len(values), len(values))
 
 
@@ -100,24 +101,49 @@ class Labelled:
         return cross_validated(self.features(backbone, size, store=store), self.labels, len(self.table.classes))
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What probe and kNN say of labelled images while each of them is held out."""
+
+    probe: Tensor  # N C probabilities
+    knn: Tensor  # N C votes
+    fold: Tensor  # N; -1 where an image was never held out, and its rows are nan
+    log_loss: float  # of the probe, as it was when its L2 was chosen
+
+    def hits(self, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Which images kNN and probe tell right, of those that were held out: M bool each."""
+        knn_right, probe_right = ((said.argmax(1) == labels)[self.fold >= 0].numpy() for said in (self.knn, self.probe))
+        return knn_right, probe_right
+
+    def worth(self, labels: Tensor) -> Worth:
+        """The same as hits and a loss."""
+        return Worth(*self.hits(labels), self.log_loss)
+
+
+def held_out(z: Tensor, labels: Tensor, classes: int, folds: int = 4, fold: Tensor | None = None) -> HeldOut:
+    """Answers of kNN and probe over folds, stratified unless given (N); the probe's L2 is chosen once, on all folds."""
+    chosen = fit_probe(z, labels, classes=classes, folds=folds)
+    fold = fold_of(labels, folds, 0) if fold is None else fold
+    near = torch.full((len(z), classes), torch.nan)
+    for f in range(int(fold.max()) + 1):
+        out, rest = fold == f, fold != f
+        near[out] = knn(z[rest], labels[rest], z[out], classes=classes)
+    told = out_of_fold(z, labels, classes, chosen.l2, folds, fold)
+    return HeldOut(told, near, fold, min(chosen.cv.values()))
+
+
 def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> Worth:
     """Held-out answers of kNN and probe over stratified folds; the probe's L2 is chosen once, on all folds."""
-    chosen = fit_probe(z, labels, classes=classes, folds=folds)
-    fold = fold_of(labels, folds, 0)
-    held = fold >= 0
-    near = labels.clone()
-    for f in range(folds):
-        out, rest = fold == f, fold != f
-        near[out] = knn(z[rest], labels[rest], z[out], classes=classes).argmax(1)
-    told = out_of_fold(z, labels, classes, chosen.l2, folds)[held].argmax(1)
-    return Worth((near == labels)[held].numpy(), (told == labels[held]).numpy(), min(chosen.cv.values()))
+    return held_out(z, labels, classes, folds).worth(labels)
 
 
-def out_of_fold(z: Tensor, labels: Tensor, classes: int, l2: float, folds: int = 4) -> Tensor:
+def out_of_fold(
+    z: Tensor, labels: Tensor, classes: int, l2: float, folds: int = 4, fold: Tensor | None = None
+) -> Tensor:
     """Probabilities (N C) that probes give images they were not fitted on; nan for a class's only image."""
-    fold = fold_of(labels, folds, 0)
+    fold = fold_of(labels, folds, 0) if fold is None else fold
     told = torch.full((len(z), classes), torch.nan)
-    for f in range(folds):
+    for f in range(int(fold.max()) + 1):
         out, rest = fold == f, fold != f
         told[out] = fit_probe(z[rest], labels[rest], classes=classes, l2=l2).probabilities(z[out])
     return told

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionft.evaluation.worth import Worth, cross_validated, verdict
+from visionft.evaluation.worth import Worth, cross_validated, held_out, verdict
 
 N = 200
 
@@ -81,3 +81,29 @@ def test_separate_classes_are_told_apart_and_noise_is_not():
 def test_an_image_whose_class_has_no_other_is_not_counted():
     labels = torch.tensor([0, 1] * 10 + [2])
     assert len(cross_validated(torch.randn(21, 4), labels, 3).probe) == 20
+
+
+def clouds(count: int, apart: float, dim: int = 20, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    z = rng.normal(size=(count, dim)) + apart * labels[:, None] / np.sqrt(dim)
+    return torch.tensor(z, dtype=torch.float32), torch.tensor(labels)
+
+
+def test_held_out_answers_do_not_depend_on_the_labels_that_are_held_out():
+    z, labels = clouds(80, 1.0)
+    fold = torch.arange(80) // 20
+    said = held_out(z, labels, 2, fold=fold)
+    flipped = labels.clone()
+    flipped[fold == 2] = 1 - flipped[fold == 2]
+    again = held_out(z, flipped, 2, fold=fold)
+    assert torch.equal(said.knn[fold == 2], again.knn[fold == 2])
+    assert not torch.equal(said.knn[fold == 1], again.knn[fold == 1])
+
+
+def test_hits_and_worth_are_those_of_the_answers():
+    z, labels = clouds(60, 2.0)
+    said = held_out(z, labels, 2)
+    worth = cross_validated(z, labels, 2)
+    assert np.array_equal(worth.probe, (said.probe.argmax(1) == labels).numpy())
+    assert torch.allclose(said.probe.sum(1), torch.ones(60)) and worth.log_loss == said.log_loss
