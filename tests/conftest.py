@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,25 @@ import pytest
 import torch
 
 from visionft.backbone import Backbone
-from visionft.data.records import Table
+from visionft.data.records import Row, Table
 from visionft.data.scan import scan
+from visionft.data.targets import Classes, Flags, Levels, Number
 from visionft.data.views import Views
 from visionft.objective import Objective, find
 
 KINDS = ("stripes", "blob", "checks")
 SIDE = 32  # pixels; what the tiny models see
-NEEDED = {"classify": {"classes": len(KINDS)}, "distill": {"teacher": "test_resnet", "weights": "none"}}
+COLUMNS = (
+    Classes("kind", names=KINDS),
+    Flags("marks", names=("a", "b", "c"), listed=True, known=5 / 6),
+    Levels("grade", names=("1", "2", "3", "4"), known=11 / 12),
+    Number("size", mean=50, scale=10, known=3 / 4),
+)
+NEEDED = {
+    "classify": {"classes": len(KINDS)},
+    "distill": {"teacher": "test_resnet", "weights": "none"},
+    "heads": {"targets": [target.facts() for target in COLUMNS]},
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,10 +96,31 @@ def make_objective() -> Callable[..., Any]:
     return make
 
 
+def rows_of(table: Table) -> Table:
+    """Say of every image what a table might say in COLUMNS; now and then it says nothing."""
+    cells = (
+        {
+            "kind": KINDS[at % 3],
+            "marks": "?" if at % 6 == 5 else "|".join("abc"[: at % 4]),
+            "grade": "" if at % 12 == 2 else str(1 + at % 4),
+            "size": "" if at % 4 == 1 else str(30 + 2.5 * at),
+        }
+        for at in range(len(table))
+    )
+    records = (replace(record, row=Row(at + 2, row)) for at, (record, row) in enumerate(zip(table, cells, strict=True)))
+    return replace(table, records=tuple(records))
+
+
+@pytest.fixture(scope="session")
+def with_rows() -> Callable[[Table], Table]:
+    """Give any table the columns that the objective `heads` is made for in tests."""
+    return rows_of
+
+
 @pytest.fixture(scope="session")
 def table(pixels: list[np.ndarray]) -> Table:
-    """The 24 images as records, named by their content."""
-    return scan(Table.of(pixels)).table
+    """The 24 images as records, named by their content, with columns."""
+    return rows_of(scan(Table.of(pixels)).table)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import backbones, config, recipe
+from . import backbones, config, recipe, runs
 from .atomic import replace
 from .data.prepare import prepare
 from .data.scan import scan
@@ -20,6 +20,8 @@ from .data.sources import read
 from .errors import ConfigError, DataError
 from .features import features
 from .log import Console, Sink
+from .multihead.answers import Answers
+from .multihead.predictor import HEADS, HeadsPredictor
 from .tasks.predictor import Prediction, Predictor
 
 if TYPE_CHECKING:
@@ -65,7 +67,14 @@ def pretrain(recipe: recipe.Pretrain, *, log: Sequence[Sink] = (), quiet: bool =
 
 @verb(recipe.Finetune)
 def finetune(recipe: recipe.Finetune, *, log: Sequence[Sink] = (), quiet: bool = False, dry_run: bool = False) -> Any:
-    """Teach a backbone to classify labelled images; returns the finished run."""
+    """Teach a backbone to classify labelled images, or columns of a table (`target`); returns the finished run."""
+    if recipe.target is not None:
+        from .multihead import run as columns
+
+        console = _console(quiet)
+        return columns.rehearse(recipe, console=console) if dry_run else columns.finetune(
+            recipe, console=console, log=log
+        )  # fmt: skip
     from .journeys.ladder import NAMES, climb, plan
     from .tasks.run import finetune as run
     from .tasks.run import rehearse
@@ -90,10 +99,13 @@ def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float
     from .evaluation.classification import summarise
 
     model, console = load(recipe.run), _console(quiet)
-    channels, white = model.images["channels"], model.images["white"]
+    channels, white, columns = model.images["channels"], model.images["white"], isinstance(model, HeadsPredictor)
     table = scan(
-        read(_needed(recipe.data, "data"), labelled=True), bad=recipe.bad, channels=channels, white=white
+        read(_needed(recipe.data, "data"), labelled=not columns), bad=recipe.bad, channels=channels, white=white
     ).table
+    if isinstance(model, HeadsPredictor):
+        console.say(f"{len(table)} images of {table.source}")
+        return model.evaluate(table, batch=recipe.batch)
     unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(model.classes))
     if unknown:
         raise DataError(f"{recipe.run} knows {', '.join(model.classes)}; the data has {', '.join(unknown)} too")
@@ -107,12 +119,11 @@ def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float
 
 
 @verb(recipe.Predict)
-def predict(recipe: recipe.Predict) -> list[Prediction]:
+def predict(recipe: recipe.Predict) -> list[Prediction] | list[Answers]:
     """Classify images with a fine-tuned run; with `out`, also write a CSV."""
-    model = load(recipe.run)
-    found = model.predict(_needed(recipe.images, "images"), batch=recipe.batch)
+    found = load(recipe.run).predict(_needed(recipe.images, "images"), batch=recipe.batch)
     if recipe.out:
-        replace(Path(recipe.out), lambda beside: _write_csv(beside, model, found))
+        replace(Path(recipe.out), lambda beside: _write_csv(beside, found))
     return found
 
 
@@ -155,11 +166,12 @@ def rebalance(run: str | Path, *, out: str | Path, data: Any = None, quiet: bool
     return refit(run, out=out, data=data, console=_console(quiet))
 
 
-def load(run: str | Path) -> Predictor:
+def load(run: str | Path) -> Predictor | HeadsPredictor:
     """A finished fine-tuning run, ready to `predict(images)`."""
     if not run:
         raise ConfigError("run is missing: name a run folder, e.g. runs/quickstart")
-    return Predictor.load(run)
+    several = runs.info(Path(run)).get("task", {}).get("name") == HEADS
+    return HeadsPredictor.load(run) if several else Predictor.load(run)
 
 
 def _console(quiet: bool) -> Console:
@@ -218,12 +230,12 @@ def _needed(value: Any, name: str) -> Any:
     return value
 
 
-def _write_csv(path: Path, model: Predictor, found: Sequence[Prediction]) -> None:
+def _write_csv(path: Path, found: Sequence[Prediction | Answers]) -> None:
+    rows = [p.cells() for p in found]
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "label", "probability", *model.classes])
-        for p in found:
-            table.writerow([p.image, p.label, f"{p.probability:.6f}", *(f"{v:.6f}" for v in p.probabilities.values())])
+        table = csv.DictWriter(file, list(rows[0]), lineterminator="\r\n")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _write_npz(path: Path, names: Sequence[str], array: np.ndarray) -> None:

@@ -11,6 +11,11 @@ from .errors import ConfigError
 from .recipe import Recipe
 
 
+def falls(metric: str) -> bool:
+    """Whether lower is better: `loss` in the name says so, but not in the column that comes before a slash."""
+    return "loss" in metric.rpartition("/")[2]
+
+
 @dataclass
 class Best:
     """The best evaluation of a run by one metric; names with 'loss' in them are better when lower."""
@@ -78,4 +83,4 @@ def score(metric: str, metrics: dict[str, float]) -> float:
     """The metric, turned so that higher is better. Raises ConfigError when it was not measured."""
     if metric not in metrics:
         raise ConfigError(f"metric={metric} is not among what is evaluated: {', '.join(sorted(metrics))}")
-    return -metrics[metric] if "loss" in metric else metrics[metric]
+    return -metrics[metric] if falls(metric) else metrics[metric]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from . import config
 from .backbone import Backbone
-from .data.records import Table
+from .data.records import Row, Table
 from .data.scan import scan
+from .data.targets import Number
 from .data.views import Views, batches
 from .errors import ConfigError, VisionftError, first_line
 from .objective import Objective, find, options, registered
@@ -54,8 +55,8 @@ def entry(name: str, backbone: Backbone, size: int) -> Entry:
 def per_image(cls: type[Objective], backbone: Backbone, size: int) -> float:
     """Bytes that one more image makes autograd keep between forward and backward, in fp32."""
     torch.manual_seed(0)
-    needed = {"classes": 2} if "classes" in config.options(cls) else {}
-    model = cls(copy.deepcopy(backbone), **needed)
+    needed = {"classes": 2, "targets": [Number("number").facts()]}
+    model: Objective = cls(copy.deepcopy(backbone), **{k: v for k, v in needed.items() if k in config.options(cls)})
     few, more = (_kept(model, size, count) for count in (2, 4))
     return (more - few) / 2
 
@@ -65,6 +66,8 @@ def _kept(model: Objective, size: int, count: int) -> float:
     pixels = [*np.random.default_rng(0).integers(0, 256, (count, size, size, channels), dtype=np.uint8)]
     sides = {key: model.backbone.side(size * view.share) for key, view in model.sees.items()}
     table = scan(Table.of(pixels), channels=channels).table
+    rows = (Row(at, {"number": str(at)}) for at in range(count))
+    table = replace(table, records=tuple(replace(r, row=row) for r, row in zip(table, rows, strict=True)))
     columns = model.columns(pixels, table, size, store=False)
     data = Views(pixels, model.sees, sides, labels=np.arange(count) % 2, columns=columns, channels=channels)
     return activations(model, next(batches(data, count)), Precision())

@@ -106,7 +106,7 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
 
 def _lines(name: str, result: Any, made: Any) -> list[str]:
     if name == "predict":
-        return [f"{p.image}\t{p.label}\t{p.probability:.3f}" for p in result]
+        return [str(p) for p in result]
     if name == "objectives":
         from .catalogue import lines
 

@@ -151,7 +151,7 @@ def _nest(dotted: str, value: Any) -> dict[str, Any]:
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
     for name, value in other.items():
         old = into.get(name)
-        if isinstance(value, Mapping) and isinstance(old, str):
+        if isinstance(value, Mapping) and isinstance(old, (str, list)):
             old = into[name] = {"name": old}  # objective=simclr, then objective.temperature=0.2
         if isinstance(value, Mapping) and isinstance(old, dict):
             _merge(old, value)

@@ -34,6 +34,7 @@ OBJECTIVES = {
     "ijepa": "visionft.pretraining.ijepa:IJEPA",
     "distill": "visionft.pretraining.distill:Distill",
     "classify": "visionft.tasks.classify:Classify",
+    "heads": "visionft.tasks.heads:Heads",
 }
 
 

@@ -202,6 +202,21 @@ def scatter(points: Array, labels: Array | None = None, classes: Sequence[str] =
     return figure
 
 
+def against(truth: Array, said: Array, name: str, half: float | None = None) -> Figure:
+    """Draw what was said of N images over what is true of them; a band of `half` to both sides of equality."""
+    figure, axes = _figure(3.4, 3.3)
+    ends = np.array([min(truth.min(), said.min()), max(truth.max(), said.max())])
+    if half is not None:
+        axes.fill_between(ends, ends - half, ends + half, color=SERIES[0], alpha=0.1, linewidth=0)
+    axes.plot(ends, ends, color=RULE, linewidth=1)
+    axes.scatter(truth, said, s=12, alpha=0.6, color=SERIES[0], linewidths=0)
+    axes.set_xlabel(f"{name}, true", color=MUTED, fontsize=SMALL, parse_math=False)
+    axes.set_ylabel(f"{name}, predicted", color=MUTED, fontsize=SMALL, parse_math=False)
+    error = np.abs(said - truth).mean()
+    figure.set_label(f"Predicted over true {name} of {len(truth)} images, {error:.3g} apart on average.")
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Inches; transparent, with only the lines that carry meaning."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")

@@ -134,6 +134,11 @@ class Finetune(Images, Recipe):
     """Teach a backbone a task from labelled images."""
 
     task: Any = key("classify", "what to learn; options as task.NAME=value", options=True)
+    target: Any = key(
+        None,
+        "null learns the label; or columns of the CSV: a,b, each with a head of its own; target.a=classes, flags, "
+        "number or levels where what is found in them should count as something else",
+    )
     policy: Any = key("light", "augmentation: none, light, medium, strong, inspection, or an albumentations Compose")
     flips: bool = key(
         False, "answer with the mean over the image and its three mirror images; takes four times as long"

@@ -44,7 +44,7 @@ def test_every_objective_keeps_its_promises(make_objective, make_data, name, mod
 
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_takes_any_number_of_channels(make_objective, name, channels):
+def test_every_objective_takes_any_number_of_channels(make_objective, with_rows, name, channels):
     objective = make_objective(name, VIT, channels=channels)
     g = torch.Generator().manual_seed(0)
 
@@ -56,7 +56,7 @@ def test_every_objective_takes_any_number_of_channels(make_objective, name, chan
         side = objective.backbone.side(32 * view.share)
         batch[key] = images(4, *([] if view.count is None else [view.count]), channels, side, side)
     pixels = [*images(4, 32, 32, channels).numpy()]
-    batch |= objective.columns(pixels, scan(Table.of(pixels), channels=channels).table, 32)
+    batch |= objective.columns(pixels, with_rows(scan(Table.of(pixels), channels=channels).table), 32)
     check_objective(objective, batch)
 
 

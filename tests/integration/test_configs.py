@@ -28,12 +28,15 @@ def command(config: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory) -> Path:
-    """Three class folders of 12 small pictures."""
+    """Three class folders of 12 small pictures, and a table of them that knows the columns of all recipes."""
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    rows = ["path,scratch,dent,depth_mm,grade"]
     for at in range(36):
         place = folder / "abc"[at % 3]
         place.mkdir(exist_ok=True)
         assert cv2.imwrite(str(place / f"{at}.png"), rng.integers(0, 256, (48, 48, 3), dtype=np.uint8))
+        rows.append(f"{place.name}/{at}.png,{at % 2},{at % 3 // 2},{at / 10},{1 + at % 5}")
+    (folder / "parts.csv").write_text("\n".join(rows))
     return folder
 
 
@@ -59,7 +62,8 @@ def test_a_recipe_dry_runs_and_writes_nothing(config, labelled, tmp_path, monkey
     recipe = yaml.safe_load(config.read_text())
     local = str(recipe.get("weights", "")).startswith("package:")
     weights = [] if local else ["weights=none"]
-    words = [str(config), f"data={labelled}", "size=64", "batch=6", "steps=2", "precision=fp32", *weights]
+    data = labelled / "parts.csv" if "target" in recipe else labelled
+    words = [str(config), f"data={data}", "size=64", "batch=6", "steps=2", "precision=fp32", *weights]
     assert main([verb, *words, "--dry-run"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "what learns, how fast" in said and "nothing was written" in said

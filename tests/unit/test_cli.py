@@ -35,7 +35,7 @@ def test_help_lists_every_key_with_its_default_and_meaning(capsys, verb):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_help_lists_every_option_of_an_objective_with_its_meaning(capsys, name):
-    verb, word = ("finetune", "task") if name == "classify" else ("pretrain", "objective")
+    verb, word = ("finetune", "task") if name in ("classify", "heads") else ("pretrain", "objective")
     _, out, _ = said(capsys, verb, "-h")
     part = out[out.index(f"{word}={name}") :]
     cls, _ = find(name)

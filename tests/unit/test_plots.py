@@ -81,3 +81,12 @@ def test_reliability_intervals_lie_within_zero_and_one_and_hold_the_accuracy():
     for (bottom, top), (x, accuracy) in zip(segments, dots, strict=True):
         assert bottom[0] == x == top[0]
         assert 0 <= bottom[1] <= accuracy <= top[1] <= 1
+
+
+def test_predicted_over_true_says_how_far_apart_they_are():
+    truth = np.array([0.0, 1.0, 2.0, 3.0])
+    figure = plots.against(truth, truth + np.array([0.5, -0.5, 0.5, -0.5]), "depth_mm", half=0.75)
+    assert figure.get_label() == "Predicted over true depth_mm of 4 images, 0.5 apart on average."
+    (axes,) = figure.axes
+    band = axes.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(-0.75) and band[:, 1].max() == pytest.approx(3.75)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from visionft.errors import DataError
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a table said of one image, word for word, for those who ask for a column by name."""
+
+    number: int  # line of the file, or place in the lists
+    cells: Mapping[str, str]  # column -> text; empty where nothing is known
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,7 @@ class Record:
     split: str | None = None  # "train", "val" or "test" when the source says so
     digest: str = ""  # content hash, filled in by the scan
     number: int | None = None  # an array's place in its source: all there is to name it by
+    row: Row | None = None  # where the source is a table
 
     @property
     def name(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from visionft.data.records import Record, Table
+from visionft.data.records import Record, Row, Table
 from visionft.data.samples import SAMPLES
 from visionft.data.tables import SPLITS, natural, read_csv
 from visionft.errors import DataError
@@ -56,6 +57,12 @@ def _read(source: Source, labelled: bool) -> Table:
         return _path(Path(source).expanduser(), labelled)
     if _is_pair(source):
         return _pair(*source)
+    if isinstance(source, tuple) and len(source) == 2 and isinstance(source[1], Mapping):
+        if labelled:
+            raise DataError(
+                f"the images have columns ({', '.join(map(str, source[1]))}); say which to learn: target=NAME"
+            )
+        return _with_columns(*source)
     if labelled:
         raise DataError("a list of images has no labels; give a pair (images, labels), class folders or a CSV")
     return Table.of(_images(source), source="the list of images")
@@ -99,6 +106,25 @@ def _pair(images: Iterable[Any], labels: Iterable[Any]) -> Table:
     classes = sorted(set(names), key=natural)
     index = {name: place for place, name in enumerate(classes)}
     return Table.of(_images(images), [index[name] for name in names], classes=classes, source="the pair of lists")
+
+
+def _with_columns(images: Iterable[Any], columns: Mapping[str, Iterable[Any]]) -> Table:
+    """Images and what is known of them by column name, for `target=`; None and nan stand for what is not known."""
+    table = Table.of(_images(images), source="the images and columns")
+    texts = {str(name): _texts(list(column)) for name, column in columns.items()}
+    for name, column in texts.items():
+        if len(column) != len(table):
+            raise DataError(f"there are {len(table)} images but {len(column)} values of {name}")
+    rows = (Row(at, {name: column[at] for name, column in texts.items()}) for at in range(len(table)))
+    return replace(table, records=tuple(replace(record, row=row) for record, row in zip(table, rows, strict=True)))
+
+
+def _texts(column: list[Any]) -> list[str]:
+    """The words that a CSV would have for these values; in a column of lists, no list is not an empty one."""
+    unknown = "?" if any(isinstance(value, list | tuple | set) for value in column) else ""
+    return [unknown if value is None or (isinstance(value, float) and math.isnan(value)) else
+            "|".join(map(str, value)) if isinstance(value, list | tuple | set) else str(value).strip()
+            for value in column]  # fmt: skip
 
 
 def _images(items: Iterable[Any]) -> list[Path | np.ndarray]:

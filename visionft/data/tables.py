@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from visionft.data.records import Record, Table
+from visionft.data.records import Record, Row, Table
 from visionft.errors import DataError
 
 COLUMNS = {  # meaning -> column names in order of preference
@@ -40,15 +40,15 @@ def read_csv(file: Path, *, labelled: bool) -> Table:
     short = [number for number, row in lines if len(row) != len(first)]
     _refuse(file, short, f"do not have the {len(first)} columns of the first line")
     cells = [{key: row[at].strip() if at is not None else "" for key, at in place.items()} for _, row in lines]
-    numbers = [number for number, _ in lines]
-    return _table(file, numbers, cells, labelled)
+    rows = [Row(number, dict(zip(first, map(str.strip, row), strict=True))) for number, row in lines]
+    return _table(file, rows, cells, labelled)
 
 
-def _table(file: Path, numbers: list[int], cells: list[dict[str, str]], labelled: bool) -> Table:
+def _table(file: Path, rows: list[Row], cells: list[dict[str, str]], labelled: bool) -> Table:
     paths = [file.parent / cell["path"] for cell in cells]
-    pairs = list(zip(numbers, cells, strict=True))
+    pairs = [(row.number, cell) for row, cell in zip(rows, cells, strict=True)]
     _refuse(file, [number for number, cell in pairs if not cell["path"]], "have no path")
-    missing = [number for number, path in zip(numbers, paths, strict=True) if not path.is_file()]
+    missing = [row.number for row, path in zip(rows, paths, strict=True) if not path.is_file()]
     first = next((path for path in paths if not path.is_file()), None)
     _refuse(file, missing, f"name a file that does not exist; the first is {first}")
     if labelled:
@@ -59,8 +59,8 @@ def _table(file: Path, numbers: list[int], cells: list[dict[str, str]], labelled
     classes = sorted({cell["label"] for cell in cells if cell["label"]}, key=natural)
     index = {name: at for at, name in enumerate(classes)}
     records = tuple(
-        Record(path, index.get(cell["label"]), cell["group"] or None, SPLITS.get(cell["split"].lower()))
-        for path, cell in zip(paths, cells, strict=True)
+        Record(path, index.get(cell["label"]), cell["group"] or None, SPLITS.get(cell["split"].lower()), row=row)
+        for path, cell, row in zip(paths, cells, rows, strict=True)
     )
     return Table(records, tuple(classes), str(file))
 

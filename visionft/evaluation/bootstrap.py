@@ -29,6 +29,15 @@ def bootstrap(
     return float(low), float(high)
 
 
+def bounded(name: str, statistic: Callable[[Floats], Floats], n: int, resamples: int = 1000) -> dict[str, float]:
+    """A statistic of how often each of n samples was drawn, and its interval; nothing where it is not defined."""
+    value = float(statistic(np.ones((1, n)))[0])
+    if np.isnan(value):
+        return {}
+    low, high = bootstrap(statistic, n, resamples=resamples)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
 def crossed(hits: Floats, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:
     """Mean of S n values and its interval when both the S runs and the n images might have been others.
 

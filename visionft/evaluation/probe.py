@@ -49,7 +49,7 @@ def fit_probe(
     _check(features, labels, classes)
     seen = labels.bincount().nonzero().flatten()  # ascending
     target = torch.searchsorted(seen, labels)
-    mean, scale = _centre(features)
+    mean, scale = scaling(features)
     z = (features.float() - mean) / scale
     cv: dict[float, float] = {}
     if l2 is None:
@@ -126,7 +126,7 @@ class _Head:
         optimizer.step(objective)  # torch has not annotated it
 
 
-def _centre(features: Tensor) -> tuple[Tensor, float]:
+def scaling(features: Tensor) -> tuple[Tensor, float]:
     """The mean of each feature, and the root of the mean variance of all; 1 where nothing varies."""
     mean, variance = features.double().mean(dim=0), features.double().var(dim=0, correction=0)
     varies = variance.sqrt() > 1e-6 * mean.abs()  # the others vary by rounding only

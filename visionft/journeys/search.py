@@ -15,6 +15,7 @@ import yaml
 
 from visionft import config, parallel, plots, runs
 from visionft.atomic import write_text
+from visionft.best import falls
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
 from visionft.log import Console
@@ -65,7 +66,7 @@ def search(recipe: Search, *, console: Console | None = None) -> Searched:
     if shared.tune == "probe" and "tune" not in over:
         raise ConfigError("tune=probe is solved, not trained: there is nothing to search; take another finetune.tune=")
     ready = prepare(recipe, console, labelled=True)
-    out, downwards = Path(recipe.out), "loss" in shared.metric
+    out, downwards = Path(recipe.out), falls(shared.metric)
     out.mkdir(parents=True, exist_ok=True)
     with _study(optuna, out / "study.db", "minimize" if downwards else "maximize") as study:
         _same(study, recipe, ready)
@@ -88,7 +89,7 @@ def _conclude(
     recipe: Search, shared: Finetune, base: Mapping[str, Any], rows: list[dict[str, Any]], ready: Prepared,
     console: Console,
 ) -> Searched:  # fmt: skip
-    out, downwards = Path(recipe.out), "loss" in shared.metric
+    out, downwards = Path(recipe.out), falls(shared.metric)
     told = [{"trial": at, "value": row["value"]} for at, row in enumerate(rows, 1) if row["state"] == "complete"]
     rows = sorted(rows, key=lambda row: (row["state"] == "pruned", row["value"] if downwards else -row["value"]))
     if not rows or rows[0]["state"] == "pruned":

@@ -12,7 +12,7 @@ from typing import Any
 
 from visionft import config, runs
 from visionft.atomic import write_text
-from visionft.best import score
+from visionft.best import falls, score
 from visionft.data.prepare import Prepared
 from visionft.errors import DivergedError
 from visionft.log import Console, read_metrics
@@ -73,7 +73,7 @@ class _Judge:
 
     def __init__(self, evaluate: Any, trial: Any, metric: str, rows: list[dict[str, Any]]) -> None:
         self.evaluate, self.trial, self.metric, self.count = evaluate, trial, metric, 0
-        self.worst = float("inf") if "loss" in metric else float("-inf")
+        self.worst = float("inf") if falls(metric) else float("-inf")
         for row in rows:  # of a trial that was interrupted
             if metric in row:
                 self._tell(row)

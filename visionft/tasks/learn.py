@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,13 +118,21 @@ def learn(
     if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
         return Learned(network(out), Fitted(**runs.info(out)["fitted"]))
     model, learner, images, evaluate = begin(recipe, parts, head)
+    return train(recipe, model, learner, images, evaluate if choose else None, out, console, log, name=name)
+
+
+def train(
+    recipe: Finetune, model: Any, learner: Objective, images: Any, evaluate: Callable[[Any], Metrics] | None,
+    out: Path, console: Console, log: Sequence[Sink], *, name: str = "fine-tuning",
+) -> Learned:  # fmt: skip
+    """Train a task that is ready, by itself or within a `learner`; judged by `evaluate`, or else keeping its end."""
     start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
     sink = runs.sinks(out, recipe, console_sink(console, name), *log)
-    fitted = fit(learner, images, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
+    fitted = fit(learner, images, recipe, out=out, evaluate=evaluate, log=sink)
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
                 f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
     remedies.settle(learner)
-    if not (recipe.average and choose):
+    if not recipe.average or evaluate is None:
         return Learned(model, fitted)
     share = averaging.best_share(model, start, lambda: score(recipe.metric, evaluate(model)))
     console.say(f"{name}: kept the weights {share:.0%} of the way from start to end, by {recipe.metric} on validation")

@@ -40,6 +40,14 @@ class Prediction:
     unsure: bool = False  # whether more than one class, or none, is plausible at the promised coverage: ask a human
     plausible: tuple[str, ...] = ()  # the classes that hold the truth as often as promised; empty without a promise
 
+    def cells(self) -> dict[str, str]:
+        """A row of a CSV: header -> text."""
+        first = {"image": self.image, "label": self.label, "probability": f"{self.probability:.6f}"}
+        return first | {f"probability of {n}" if n in first else n: f"{p:.6f}" for n, p in self.probabilities.items()}
+
+    def __str__(self) -> str:
+        return f"{self.image}\t{self.label}\t{self.probability:.3f}"
+
 
 class Predictor:
     """Fine-tuned networks, usually one, with the classes, the preprocessing and the decision of their run."""
@@ -63,6 +71,8 @@ class Predictor:
         info = runs.info(folder)
         if "task" not in info:
             raise CheckpointError(f"{run} is a {info.get('verb')} run without a task; finetune from it: backbone={run}")
+        if "classes" not in info:
+            raise CheckpointError(f"{run} has learnt columns of a table, not one label; ask it by visionft.load")
         places = [folder / name for name in info.get("networks", ["."])]
         decision = Decision.of(info["decision"]) if "decision" in info else None
         return cls([network(place) for place in places], info["classes"], info["images"], decision)

@@ -129,6 +129,8 @@ def _refit(
 def complete(recipe: Finetune) -> Finetune:
     """The recipe with a budget. Raises ConfigError for a wrong key, which must not wait for the images."""
     objective.find(recipe.task)
+    if recipe.target is not None or config.named(recipe.task, "task")[0] == "heads":
+        raise ConfigError("this learns one label an image; columns (target=) are learnt by `visionft finetune`")
     tuning.check(recipe.tune)
     remedies.check(recipe)
     if recipe.adapter != "none":

@@ -45,7 +45,7 @@ def seal(
     names = [f"fold-{at}" for at in range(len(done.learned))] if several else ["."]
     for name, found in zip(names, done.learned, strict=True):
         if found.model.backbone.adapter is not None:
-            _keep_adapter(out / name, found.model, console)
+            keep_adapter(out / name, found.model, console)
     parallel.wait()
     if parallel.rank():
         return
@@ -120,7 +120,7 @@ def _answers(done: Finetuned) -> dict[str, Tensor]:
     return {name: tensor.contiguous().clone() for name, tensor in {**answers, **labels}.items()}
 
 
-def _keep_adapter(out: Path, model: Any, console: Console) -> None:
+def keep_adapter(out: Path, model: Any, console: Console) -> None:
     """Write the adapter as a folder of its own, and leave a plain network where its weights can say the same."""
     backbone = model.backbone
     if parallel.rank() == 0:
