@@ -59,19 +59,22 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], command: str, by: str | 
     path = RESULTS / f"{name}.json"
     if by:
         now = {"command": command, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-        rows = [*_others(path, by, {row[by] for row in rows}), *(dict(row) | now for row in rows)]
+        values = {row[by] for row in rows}
+        rows = [*(row for row in earlier(name) if row[by] not in values), *(dict(row) | now for row in rows)]
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
     facts = {"name": name, "command": command, "machine": machine(), "versions": versions(), "date": date}
     path.write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
     return path
 
 
-def _others(path: Path, by: str, values: set[Any]) -> list[Mapping[str, Any]]:
+def earlier(name: str) -> list[dict[str, Any]]:
+    """The rows of `results/NAME.json`, unless another machine or installation made them: nothing to stand beside."""
+    path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text()) if path.is_file() else {"rows": []}
     if found["rows"] and (found["machine"], found["versions"]) != (machine(), versions()):
-        return []  # of another machine or installation: nothing to stand beside
+        return []
     said = {key: found[key] for key in ("command", "date") if key in found}
-    return [{**said, **row} for row in found["rows"] if row[by] not in values]
+    return [{**said, **row} for row in found["rows"]]
 
 
 def machine() -> dict[str, Any]:

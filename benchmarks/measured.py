@@ -254,6 +254,28 @@ def _over_seeds(rows: Rows, key: str) -> str:
     return f"{rows[0][key]:.3f} ({rows[0][f'{key}_low']:.3f} to {rows[0][f'{key}_high']:.3f})"
 
 
+def finetune_peers(rows: Rows) -> list[str]:
+    """Fine-tuning beside fastai, a timm loop and peft, in the same time."""
+    rows = sorted((row for row in rows if "seeds" in row), key=lambda row: (row["dataset"], row["labels"]))
+    named = {"fastai": "fastai, `fine_tune`", "timm": "timm loop", "peft": "peft, LoRA"}
+    against = [row for row in rows if row["tool"] in named and "ours_more" in row]
+    ahead, behind = (sum(each) for each in (
+        [row["ours_more_low"] > 0 for row in against], [row["ours_more_high"] < 0 for row in against]))  # fmt: skip
+    lines = [
+        [row["dataset"], row["labels"], named.get(row["tool"], row["tool"]), row["seeds"], f"{row['seconds']:.0f}",
+         f"{row['accuracy']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})", _signed(row, "ours_more")]
+        for row in rows
+    ]  # fmt: skip
+    return [
+        "Fine-tuning of tf_efficientnet_lite0 from the same weights, labels and files, in the same time, each in a "
+        "process of its own (`python -m benchmarks.quality.finetune_peers`, which says the rules; intervals are over "
+        f"draws of labels and test images). Beyond the interval of the difference, ours by its defaults is ahead in "
+        f"{ahead} of {len(against)} comparisons with a peer and behind in {behind}:",
+        "",
+        *_table(["photos", "labels", "tool", "seeds", "seconds", "accuracy", "ours is right more often by"], lines),
+    ]
+
+
 SECTIONS = (
     elpv,
     forgetting,
@@ -262,6 +284,7 @@ SECTIONS = (
     peer_quality,
     time_to_knn,
     label_efficiency,
+    finetune_peers,
     depthwise,
     memory,
     adapters,
@@ -277,6 +300,10 @@ def section() -> str:
         if file.is_file():
             parts.append("\n".join(make(json.loads(file.read_text())["rows"])))
     return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def _signed(row: Mapping[str, Any], name: str) -> str:
+    return f"{row[name]:+.3f} ({row[f'{name}_low']:+.3f} to {row[f'{name}_high']:+.3f})" if name in row else ""
 
 
 def _spread(values: Sequence[float]) -> str:
