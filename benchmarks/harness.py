@@ -19,11 +19,17 @@ RESULTS = Path(__file__).parent / "results"
 VERSIONS = ("torch", "torchvision", "timm", "lightly", "albumentations", "opencv-python", "numpy")
 
 
-def interleave(cases: Mapping[str, Callable[[], object]], repeats: int, warmup: int = 2) -> dict[str, list[float]]:
+def interleave(
+    cases: Mapping[str, Callable[[], object]],
+    repeats: int,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Time every case in turn, `repeats` rounds of it; returns seconds per case in order of the rounds.
 
     In turn, because a machine's speed drifts: what disturbs one contestant disturbs its neighbour too. The `warmup`
-    calls before it are not timed: the first bf16 steps of a shape compile kernels for seconds.
+    calls before it are not timed: the first bf16 steps of a shape compile kernels for seconds. With one thread,
+    `time.process_time` does not count what busy neighbours take.
     """
     for case in cases.values():
         for _ in range(warmup):
@@ -31,9 +37,9 @@ def interleave(cases: Mapping[str, Callable[[], object]], repeats: int, warmup: 
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, case in cases.items():
-            began = time.perf_counter()
+            began = clock()
             case()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(clock() - began)
     return seconds
 
 

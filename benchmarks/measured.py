@@ -102,7 +102,8 @@ def memory(rows: Rows) -> list[str]:
 
 
 def adapters(rows: Rows) -> list[str]:
-    """What a step costs with each adapter."""
+    """What a step costs with each adapter, and what it reaches."""
+    clock = "CPU time of one thread" if any(row.get("clock") == "cpu" for row in rows) else "two cores"
     lines = [
         [f"{row['network']}, {row['size']} px, batch {row['batch']}", row["method"], f"{row['share']:.2%}",
          f"{row['step_ms']:.0f}", f"{row['of_full']:.2f}", f"{row['memory_mb']:.0f}"]
@@ -110,10 +111,30 @@ def adapters(rows: Rows) -> list[str]:
     ]  # fmt: skip
     return [
         "What a training step costs with each adapter or tuning table, in turn "
-        "(`python -m benchmarks.speed.adapters`); memory is weights, gradients, moments and what autograd keeps:",
+        f"(`python -m benchmarks.speed.adapters`, {clock}); memory is weights, gradients, moments and what autograd "
+        "keeps:",
         "",
         *_table(["network", "method", "weights that learn", "step, ms", "of full", "memory, MB"], lines),
+        *_reached([row for row in rows if "accuracy" in row]),
     ]
+
+
+def _reached(rows: Rows) -> list[str]:
+    lines = [[f"{row['network']}, {row['size']} px", row["start"], row["method"], _told(row, "accuracy", ""),
+              "" if row["method"] == "full" else _told(row, "over_full", "+")] for row in rows]  # fmt: skip
+    if not rows:
+        return []
+    return [
+        "",
+        f"What they reach in {rows[0]['steps']} steps of 32 on {rows[0]['data']}, {rows[0]['seeds']} seeds, the same "
+        "test images, with 95 % intervals (`python -m benchmarks.quality.adapters`):",
+        "",
+        *_table(["network", "start", "method", "accuracy", "over full"], lines),
+    ]
+
+
+def _told(row: Mapping[str, Any], key: str, sign: str) -> str:
+    return f"{row[key]:{sign}.3f} ({row[f'{key}_low']:{sign}.3f} to {row[f'{key}_high']:{sign}.3f})"
 
 
 def probe(rows: Rows) -> list[str]:

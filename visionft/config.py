@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import types
 import typing
@@ -80,6 +81,15 @@ def named(choice: Any, where: str) -> tuple[Any, dict[str, Any]]:
     if "name" not in choice:
         raise ConfigError(f"{where} needs a name beside {', '.join(choice)}, e.g. {where}.name=simclr")
     return choice["name"], {k: v for k, v in choice.items() if k != "name"}
+
+
+def imported(path: str, where: str) -> Any:
+    """What `module:name` names. Raises ConfigError when there is no such thing."""
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{where} {path!r} cannot be imported: {error}") from error
 
 
 def plain(recipe: Any) -> dict[str, Any]:

@@ -24,9 +24,10 @@ FOLDED_AT = 64  # pixels; where a convolution's output goes does not depend on i
 def fast_kernels() -> Iterator[Kernels]:
     """Take the faster way through depthwise convolutions and short attention that train on a CPU.
 
-    Enter it around forward and backward. Nothing in a model changes: calls that record a gradient on the CPU, outside
-    tracing and compilation, are redirected where a faster way is known. Convolutions stay bit-identical, their
-    gradients and attention are the same sums in another order. `fold` adds what only a network's owner can promise.
+    Enter it around forward and backward. Nothing in a model changes: calls on the CPU in a block that may record
+    gradients, outside tracing and compilation, are redirected where a faster way is known. Convolutions stay
+    bit-identical, their gradients and attention are the same sums in another order. `fold` adds what only a network's
+    owner can promise.
     """
     with Kernels() as kernels:
         yield kernels

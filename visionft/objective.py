@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,8 +144,4 @@ def _import(name: str) -> type[Objective]:
     path = known.get(name, name)
     if ":" not in path:
         raise ConfigError(f"no objective is called {name!r}{config.suggest(name, known)}")
-    module, attribute = path.split(":", 1)
-    try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"objective {name!r} cannot be imported: {error}") from error
+    return config.imported(path, "objective")  # type: ignore[no-any-return]

@@ -166,7 +166,8 @@ class Finetune(Images, Recipe):
     )
     adapter: Any = key(
         "none",
-        "what learns beside a frozen network: lora, ssf, bottleneck, prompts, prefix; options as adapter.NAME=value",
+        "what learns beside a frozen network: lora, ssf, bottleneck, prompts, prefix, or module:function; options as "
+        "adapter.NAME=value, such as adapter.last=0.25, the share of layers from the head's side",
         options=True,
     )
     keep: Any = key(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -89,22 +90,45 @@ ADAPTERS: dict[str, Callable[..., Parts]] = {
     "lora": lora, "ssf": ssf, "bottleneck": bottleneck, "prompts": prompts, "prefix": prefix,
 }  # fmt: skip
 COUNTS = {"rank", "width", "count"}
+LAST = 1.0  # share of the layers, from the head's side
 
 
-def check(choice: Any) -> tuple[str, dict[str, Any], Bits | None]:
-    """The name of an adapter, its options, all of them, and how the base is kept. Raises ConfigError; no net needed."""
+def find(name: Any) -> Callable[..., Parts]:
+    """Resolve a name, an import path `module:function`, an entry point of `visionft.adapters`, or the function itself.
+
+    Raises ConfigError for what is none of them.
+    """
+    if callable(name):
+        return name  # type: ignore[no-any-return]
+    if name in ADAPTERS:
+        return ADAPTERS[name]
+    plugins = {p.name: p.value for p in entry_points(group="visionft.adapters")}
+    path = plugins.get(name, str(name))
+    if ":" not in path:
+        raise ConfigError(f"no adapter is called {name!r}{config.suggest(path, [*ADAPTERS, *plugins])}")
+    return config.imported(path, "adapter")  # type: ignore[no-any-return]
+
+
+def check(choice: Any) -> tuple[str, dict[str, Any], Bits | None, float]:
+    """The name of an adapter, all its options, how the base is kept and the share of layers that is adapted.
+
+    Raises ConfigError; no net needed.
+    """
     name, options = config.named(choice, "adapter")
-    if name not in ADAPTERS:
-        raise ConfigError(f"no adapter is called {name!r}{config.suggest(str(name), ADAPTERS)}")
+    make = find(name)
     base = options.pop("base", None)
     if base not in (None, "int8", "nf4"):
         raise ConfigError(f"adapter.base={base} is no way to keep weights; int8 and nf4 are")
-    plain = {key: option.default for key, option in config.options(ADAPTERS[name]).items()}
-    made = plain | config.bind(ADAPTERS[name], options, "adapter")
+    last = options.pop("last", LAST)
+    if isinstance(last, bool) or not isinstance(last, (int, float)) or not 0 < last <= 1:
+        raise ConfigError(f"adapter.last={last} makes no sense: it is the share of layers, above 0 and at most 1")
+    plain = {key: option.default for key, option in config.options(make).items()}
+    made = plain | config.bind(make, options, "adapter")
     for key in COUNTS & made.keys():
         if made[key] < 1:
             raise ConfigError(f"adapter.{key}={made[key]} makes no sense: it must be at least 1")
-    return name, made, base
+    path = f"{name.__module__}:{name.__qualname__}" if callable(name) else str(name)
+    return path, made, base, float(last)
 
 
 class Adapter(nn.Module):
@@ -112,13 +136,17 @@ class Adapter(nn.Module):
 
     def __init__(self, net: Any, choice: Any) -> None:
         super().__init__()
-        name, options, base = check(choice)
+        name, options, base, last = check(choice)
         if any(isinstance(module, Live) for module in net.modules()):
             raise ConfigError("this network has an adapter already; merge it first")
-        self.spec: dict[str, Any] = {"name": name, **options} | ({"base": base} if base else {})
+        self.spec: dict[str, Any] = {"name": name, **options, "last": last} | ({"base": base} if base else {})
+        depth = targets.depths(net) if last < 1 else {}  # before weights become codes
         if base:
             quantise(net, targets.layers(net), base)
-        parts = [*ADAPTERS[name](net, **options)]
+        parts = [*find(name)(net, **options)]
+        if last < 1:
+            kept = targets.late([place for place, _ in parts], depth, last)
+            parts = [(place, part) for place, part in parts if place in kept]
         self.merges = all(part.merges for _, part in parts)
         for place, part in parts:
             enliven(net.get_submodule(place), part)

@@ -13,6 +13,7 @@ class Part(nn.Module):
     """What an adapter adds to one module. `weight` and `bias` say what a plain layer would need to do the same."""
 
     merges = True  # whether they can say so
+    still = True  # whether a part that has not learnt changes nothing
 
     def weight(self, own: Tensor) -> Tensor:
         """The layer's weight with this part in it."""

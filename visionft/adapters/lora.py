@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .live import Part
+from .quantised import Quantised
+from .thin import beside
 
 
 class LoRA(Part):
@@ -29,6 +31,7 @@ class LoRA(Part):
         rank = min(rank, out, into)
         self.scale = alpha / (math.sqrt(rank) if rslora else rank)  # rsLoRA, arXiv:2312.03732
         self.dense = getattr(layer, "groups", 1) == 1
+        self.product = not (dora or dropout) and is_product(layer)
         tail = own.shape[1:]  # of one output: in, or in/groups k k
         self.lora_A = _Factor(torch.empty(rank, *tail, dtype=torch.float32, device=own.device))
         self.lora_B = _Factor(own.new_zeros(out, rank, *[1] * (own.ndim - 2), dtype=torch.float32))
@@ -54,6 +57,8 @@ class LoRA(Part):
     def forward(self, module: Any, *given: Any, **more: Any) -> Tensor:
         """Through W and, beside it, through the thin factors: no gradient as large as W is ever computed."""
         (x,) = given
+        if self.product and _frozen(module) and not _traced():
+            return self.at_once(module, x)
         if self.lora_magnitude_vector is None:
             return module.own(x) + self.beside(module, x)  # type: ignore[no-any-return]
         own: Tensor = module.own_weight
@@ -64,6 +69,13 @@ class LoRA(Part):
         rows: Tensor = self.lora_magnitude_vector.weight.flatten() / norm
         y = y * per_channel(rows, own.ndim)
         return y if bias is None else y + per_channel(bias, own.ndim)
+
+    def at_once(self, module: Any, x: Tensor) -> Tensor:
+        """The same in one step, where the layer is a product with a frozen matrix; pixels are its rows."""
+        factors = self.lora_A.weight.flatten(1), self.lora_B.weight.flatten(1)
+        if x.ndim == 4 and self.lora_A.weight.ndim == 4:
+            return beside(x.permute(0, 2, 3, 1), module, *factors, self.scale).permute(0, 3, 1, 2)
+        return beside(x, module, *factors, self.scale)
 
     def beside(self, layer: Any, x: Tensor) -> Tensor:
         """What the factors add to W x."""
@@ -82,6 +94,24 @@ class _Factor(nn.Module):
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight)
+
+
+def is_product(layer: Any) -> bool:
+    """Whether a layer multiplies each position by one matrix: a Linear, or a 1x1 convolution that skips no pixel."""
+    if type(layer).forward not in (nn.Linear.forward, nn.Conv2d.forward, Quantised.forward):
+        return False
+    if isinstance(layer, nn.Linear):
+        return True
+    shape = layer.kernel_size, layer.stride, layer.groups, layer.padding
+    return shape == ((1, 1), (1, 1), 1, (0, 0))
+
+
+def _frozen(layer: Any) -> bool:
+    return not torch.is_grad_enabled() or not any(p.requires_grad for p in layer.parameters(recurse=False))
+
+
+def _traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def row_norms(weight: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from .live import Part
 class Prompts(Part):
     """`count` tokens that a block attends to and whose answers are dropped behind it."""
 
-    merges = False
+    merges, still = False, False
 
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Prompts(Part):
 class Prefix(Part):
     """`count` keys and values that an attention layer sees before its own."""
 
-    merges = False
+    merges, still = False, False
 
     def __init__(self, heads: int, width: int, count: int) -> None:
         super().__init__()

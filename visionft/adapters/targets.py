@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +38,22 @@ def shifted(net: Any, pattern: str = "auto") -> list[str]:
         if {"weight", "bias"} <= {leaf for leaf, p in module.named_parameters(recurse=False) if p is not None}
     }  # fmt: skip
     return [*able] if pattern == "auto" else _matching(able, pattern)
+
+
+def depths(net: Any) -> dict[str, int]:
+    """The layer of each module as timm counts them, 0 at the stem; the last one of those that it holds."""
+    found: dict[str, int] = {}
+    for name, depth in group_parameters(net, net.group_matcher(), reverse=True).items():
+        for above in itertools.accumulate(name.split(".")[:-1], lambda *path: ".".join(path)):
+            found[above] = max(depth, found.get(above, 0))
+    return found
+
+
+def late(names: Sequence[str], depth: Mapping[str, int], share: float) -> set[str]:
+    """Those of these modules that lie in the last share, by layers; at least one layer."""
+    layers = sorted({depth[name] for name in names})
+    first = layers[-max(1, round(share * len(layers)))]
+    return {name for name in names if depth[name] >= first}
 
 
 def mlps(net: Any) -> dict[str, int]:
