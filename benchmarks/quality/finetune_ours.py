@@ -66,7 +66,7 @@ def _run(job: Job, **keys: Any) -> tuple[Answer, Facts]:
 
 def _answer(job: Job, run: Path, files: Sequence[str]) -> npt.NDArray[np.float32]:
     """Of the run as it was saved."""
-    model = vf.load(run)
+    model = vf.Predictor.load(run)
     told = model.probabilities(model.decode(Table.of([*files])))
     return told.numpy()[:, [model.classes.index(name) for name in job.classes]].astype(np.float32)
 
