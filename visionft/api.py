@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from . import backbones, config, recipe, runs
+from . import backbones, config, recipe, runs, verbs
 from .atomic import replace
 from .data.prepare import prepare
 from .data.scan import scan
@@ -85,16 +85,16 @@ def finetune(recipe: recipe.Finetune, *, log: Sequence[Sink] = (), quiet: bool =
     return rehearse(recipe, console=console) if dry_run else run(recipe, console=console, log=log)
 
 
-@verb(recipe.LrFind)
-def lr_find(recipe: recipe.LrFind, *, quiet: bool = False) -> Any:
+@verb(verbs.LrFind)
+def lr_find(recipe: verbs.LrFind, *, quiet: bool = False) -> Any:
     """Suggest a learning rate for a fine-tuning recipe; returns rates, losses and the suggestion."""
     from .journeys.lr_find import lr_find as run
 
     return run(recipe, console=_console(quiet))
 
 
-@verb(recipe.Evaluate)
-def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float]:
+@verb(verbs.Evaluate)
+def evaluate(recipe: verbs.Evaluate, *, quiet: bool = False) -> dict[str, float]:
     """Measure a fine-tuned run on labelled images: plain numbers with 95 % bootstrap intervals."""
     from .evaluation.classification import summarise
 
@@ -118,8 +118,8 @@ def evaluate(recipe: recipe.Evaluate, *, quiet: bool = False) -> dict[str, float
     return summarise(said, labels, classes=model.classes, groups=groups)
 
 
-@verb(recipe.Predict)
-def predict(recipe: recipe.Predict) -> list[Prediction] | list[Answers]:
+@verb(verbs.Predict)
+def predict(recipe: verbs.Predict) -> list[Prediction] | list[Answers]:
     """Classify images with a fine-tuned run; with `out`, also write a CSV."""
     found = load(recipe.run).predict(_needed(recipe.images, "images"), batch=recipe.batch)
     if recipe.out:
@@ -127,8 +127,8 @@ def predict(recipe: recipe.Predict) -> list[Prediction] | list[Answers]:
     return found
 
 
-@verb(recipe.Embed)
-def embed(recipe: recipe.Embed, *, quiet: bool = False) -> tuple[list[str], np.ndarray]:
+@verb(verbs.Embed)
+def embed(recipe: verbs.Embed, *, quiet: bool = False) -> tuple[list[str], np.ndarray]:
     """Feature vectors of images: their names, and N D float32; with `out`, also written as .npz."""
     console = _console(quiet)
     ready = prepare(recipe, console, labelled=False)
@@ -141,8 +141,8 @@ def embed(recipe: recipe.Embed, *, quiet: bool = False) -> tuple[list[str], np.n
     return names, array
 
 
-@verb(recipe.Augment)
-def augment(recipe: recipe.Augment, *, quiet: bool = False) -> Path:
+@verb(verbs.Augment)
+def augment(recipe: verbs.Augment, *, quiet: bool = False) -> Path:
     """Draw what a policy does to the first images of a source; returns the picture's path."""
     import dataclasses
 
@@ -181,40 +181,40 @@ def _console(quiet: bool) -> Console:
     return Console(quiet=quiet or parallel.rank() > 0)
 
 
-@verb(recipe.Study)
-def study(recipe: recipe.Study, *, quiet: bool = False) -> Any:
+@verb(verbs.Study)
+def study(recipe: verbs.Study, *, quiet: bool = False) -> Any:
     """Measure how many labels pretraining is worth on this data; returns rows, curves and a verdict in words."""
     from .journeys.study import study as run
 
     return run(recipe, console=_console(quiet))
 
 
-@verb(recipe.Search)
-def search(recipe: recipe.Search, *, quiet: bool = False) -> Any:
+@verb(verbs.Search)
+def search(recipe: verbs.Search, *, quiet: bool = False) -> Any:
     """Search for a good fine-tuning recipe by validation images (extra `search`); returns trials and the best one."""
     from .journeys.search import search as run
 
     return run(recipe, console=_console(quiet))
 
 
-@verb(recipe.Rank)
-def rank(recipe: recipe.Rank, *, quiet: bool = False) -> Any:
+@verb(verbs.Rank)
+def rank(recipe: verbs.Rank, *, quiet: bool = False) -> Any:
     """Compare backbones on labelled images by what frozen features are worth; returns rows, best first, and words."""
     from .journeys.rank import rank as run
 
     return run(recipe, console=_console(quiet))
 
 
-@verb(recipe.Advise)
-def advise(recipe: recipe.Advise, *, quiet: bool = False) -> Any:
+@verb(verbs.Advise)
+def advise(recipe: verbs.Advise, *, quiet: bool = False) -> Any:
     """Which recipe to run on these labels, why and at what cost; returns findings, commands, facts and a page."""
     from .journeys.advise import advise as run
 
     return run(recipe, console=_console(quiet))
 
 
-@verb(recipe.Objectives)
-def objectives(recipe: recipe.Objectives) -> list[Entry]:
+@verb(verbs.Objectives)
+def objectives(recipe: verbs.Objectives) -> list[Entry]:
     """What a backbone can be pretrained for: one entry an objective, plug-ins too, with its cost in memory."""
     from .catalogue import entry
     from .objective import registered

@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import __version__, config, recipe
+from . import __version__, config, recipe, verbs
 from .errors import ConfigError, VisionftError
 
 VERBS: dict[str, tuple[type, str]] = {
-    "quickstart": (recipe.Quickstart, "visionft quickstart"),
+    "quickstart": (verbs.Quickstart, "visionft quickstart"),
     "pretrain": (recipe.Pretrain, "visionft pretrain data=photos/ backbone=resnet18 objective=simclr minutes=30"),
     "finetune": (recipe.Finetune, "visionft finetune data=labelled/ backbone=runs/pretrain"),
-    "lr-find": (recipe.LrFind, "visionft lr-find data=labelled/ backbone=runs/pretrain"),
-    "evaluate": (recipe.Evaluate, "visionft evaluate runs/finetune data=labelled/"),
-    "predict": (recipe.Predict, "visionft predict runs/finetune IMAGE..."),
-    "embed": (recipe.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
-    "study": (recipe.Study, "visionft study data=labelled/ unlabeled=photos/"),
-    "rank": (recipe.Rank, "visionft rank data=labelled/ backbones=resnet18,convnext_atto,runs/pretrain"),
-    "advise": (recipe.Advise, "visionft advise data=labelled/ unlabeled=photos/ out=advice.html"),
-    "search": (recipe.Search, "visionft search data=labelled/ over.optim.lr=1e-5..1e-3 over.tune=full|layerwise"),
-    "objectives": (recipe.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
-    "augment": (recipe.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
+    "lr-find": (verbs.LrFind, "visionft lr-find data=labelled/ backbone=runs/pretrain"),
+    "evaluate": (verbs.Evaluate, "visionft evaluate runs/finetune data=labelled/"),
+    "predict": (verbs.Predict, "visionft predict runs/finetune IMAGE..."),
+    "embed": (verbs.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
+    "study": (verbs.Study, "visionft study data=labelled/ unlabeled=photos/"),
+    "rank": (verbs.Rank, "visionft rank data=labelled/ backbones=resnet18,convnext_atto,runs/pretrain"),
+    "advise": (verbs.Advise, "visionft advise data=labelled/ unlabeled=photos/ out=advice.html"),
+    "search": (verbs.Search, "visionft search data=labelled/ over.optim.lr=1e-5..1e-3 over.tune=full|layerwise"),
+    "objectives": (verbs.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
+    "augment": (verbs.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
 }
 
 
@@ -123,7 +123,7 @@ def _lines(name: str, result: Any, made: Any) -> list[str]:
 
 
 def _overview() -> str:
-    lines = [f"visionft {__version__}: {recipe.__doc__ and 'transfer learning for vision, one loop'}", ""]
+    lines = [f"visionft {__version__}: transfer learning for vision, one loop", ""]
     lines += [f"  {name:<11} {cls.__doc__}" for name, (cls, _) in VERBS.items()]
     lines += ["  doctor      Say what this machine and installation can do.", ""]
     return "\n".join([*lines, "visionft VERB --help lists every key."])

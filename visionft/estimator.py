@@ -26,9 +26,10 @@ from .errors import ConfigError, DataError
 from .evaluation.decision import Decision
 from .journeys.ladder import NAMES, climb
 from .log import Console
-from .recipe import Embed, Finetune
+from .recipe import Finetune
 from .tasks.predictor import Predictor, assemble
 from .tasks.run import finetune
+from .verbs import Embed
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin

@@ -25,7 +25,8 @@ from visionft.data.prepare import dealt, prepare
 from visionft.journeys.ladder import climb
 from visionft.journeys.quickstart import quickstart
 from visionft.log import Console
-from visionft.recipe import Finetune, Quickstart
+from visionft.recipe import Finetune
+from visionft.verbs import Quickstart
 
 
 def main() -> None:

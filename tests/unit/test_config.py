@@ -15,7 +15,8 @@ from visionft import config
 from visionft.config import bind, key, keys, load, named, plain
 from visionft.errors import ConfigError
 from visionft.objective import OBJECTIVES, find
-from visionft.recipe import Augment, Embed, Evaluate, Finetune, Optim, Predict, Pretrain, Quickstart, Recipe
+from visionft.recipe import Finetune, Optim, Pretrain, Recipe
+from visionft.verbs import Augment, Embed, Evaluate, Predict, Quickstart
 
 RECIPES = (Recipe, Pretrain, Finetune, Evaluate, Predict, Embed, Augment, Quickstart)
 

@@ -8,7 +8,8 @@ import pytest
 
 from visionft.config import load
 from visionft.errors import ConfigError
-from visionft.recipe import Augment, Embed, Evaluate, Finetune, Predict, Pretrain, Quickstart, Recipe
+from visionft.recipe import Finetune, Pretrain, Recipe
+from visionft.verbs import Augment, Embed, Evaluate, Predict, Quickstart
 
 
 @pytest.mark.parametrize("recipe", [Recipe, Pretrain, Finetune, Evaluate, Predict, Embed, Augment, Quickstart])

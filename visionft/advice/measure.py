@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from visionft import preprocessing
+from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.data.decode import shrink
 from visionft.data.prepare import KEPT, Chosen
 from visionft.data.split import first_of_each
 from visionft.data.views import Views, batches
-from visionft.evaluation.bootstrap import Floats, bootstrap
+from visionft.evaluation.bootstrap import bootstrap
 from visionft.evaluation.learning_curve import learning_curve
 from visionft.evaluation.worth import HeldOut, Labelled, held_out, interval
 from visionft.features import EVALUATION, answering

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from visionft import plots
-from visionft.evaluation.bootstrap import Floats, Ints, crossed
+from visionft.arrays import Floats, Ints
+from visionft.evaluation.bootstrap import crossed
 from visionft.evaluation.breakdown import Unevenness, by_class, by_group, unevenness
 from visionft.evaluation.intervals import wilson
 from visionft.evaluation.ranking import roc_curve

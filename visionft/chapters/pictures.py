@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from visionft.arrays import Ints
 from visionft.data.views import Views, batches
-from visionft.evaluation.bootstrap import Ints
 from visionft.evaluation.saliency import overlays
 from visionft.evaluation.worth import Labelled
 from visionft.features import EVALUATION

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from visionft.evaluation.bootstrap import Floats, Ints
+from visionft.arrays import Floats, Ints
 
 from .records import Table
 from .targets import Classes, Flags, Levels, Number, Target, parts

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from visionft.arrays import Floats
 from visionft.config import suggest
 from visionft.errors import DataError
-from visionft.evaluation.bootstrap import Floats
 
 from .records import Record, Table
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from visionft.arrays import Floats
+
 DRAWS = 1 << 20  # drawn at once: 8 MB of counts
 
 

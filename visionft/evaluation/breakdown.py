@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bootstrap import Floats, Ints, bootstrap
+from visionft.arrays import Floats, Ints
+
+from .bootstrap import bootstrap
 from .intervals import wilson
 
 Share = tuple[float, float, float]  # a value and its 95 % interval

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_softmax, softmax
 
+from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
-
-from .bootstrap import Floats, Ints
 
 LIMITS = (0.5, 20.0)  # of a temperature: a few images told without a mistake would have it near 0
 

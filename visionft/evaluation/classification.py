@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
-from visionft.evaluation.bootstrap import Floats, Ints, bootstrap
+from visionft.evaluation.bootstrap import bootstrap
 from visionft.evaluation.ranking import auroc, auroc_interval, average_precision
 
 if TYPE_CHECKING:

@@ -10,14 +10,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betaincinv
 
+from visionft.arrays import Bools, Floats, Ints
 from visionft.errors import DataError
-
-from .bootstrap import Floats, Ints
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

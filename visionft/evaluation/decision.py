@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
 
-from .bootstrap import Floats, Ints, bootstrap
+from .bootstrap import bootstrap
 from .calibration import calibrate
 from .conformal import Conformal
 

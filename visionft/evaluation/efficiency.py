@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .bootstrap import Floats, crossed
+from visionft.arrays import Floats
+
+from .bootstrap import crossed
 
 Rows = Sequence[Mapping[str, Any]]  # start, answer, labels, seed, and hits: a digit 0 or 1 for every test image
 Curve = list[tuple[int, float, float, float]]  # labels, mean accuracy and its interval

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .bootstrap import Floats, bounded
+from visionft.arrays import Floats
+
+from .bootstrap import bounded
 from .ranking import Ranked
 
 

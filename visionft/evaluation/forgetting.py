@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionft.arrays import Floats
 from visionft.data.views import Views, batches
 from visionft.errors import DataError
 from visionft.features import EVALUATION, answering
 
-from .bootstrap import Floats, bootstrap
+from .bootstrap import bootstrap
 from .worth import Worth
 
 LEVELS = 4  # of a network whose stages cannot be told from its resolutions

@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from .bootstrap import Floats
+from visionft.arrays import Floats
 
 Z = 1.959964  # of a normal distribution, two-sided 95 %
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visionft.arrays import Floats
 from visionft.errors import DataError
 
-from .bootstrap import Floats, crossed
+from .bootstrap import crossed
 from .probe import fit_probe, fold_of
 
 SHARES = (0.125, 0.25, 0.5, 1.0)

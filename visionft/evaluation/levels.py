@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bootstrap import Floats, Ints, bounded
+from visionft.arrays import Floats, Ints
+
+from .bootstrap import bounded
 
 
 def of_levels(said: Ints, truth: Ints, *, resamples: int = 1000) -> dict[str, float]:

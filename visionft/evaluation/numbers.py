@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bootstrap import Floats, bounded
+from visionft.arrays import Floats
+
+from .bootstrap import bounded
 
 
 def of_numbers(said: Floats, truth: Floats, *, resamples: int = 1000) -> dict[str, float]:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from visionft.evaluation.bootstrap import Floats, bootstrap
+from visionft.arrays import Bools, Floats
+from visionft.evaluation.bootstrap import bootstrap
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Bools = npt.NDArray[np.bool_]
 
 
 def roc_curve(scores: Tensor | Floats, labels: Tensor | npt.NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
-
-from .bootstrap import Floats, Ints
 
 
 def logme(features: Floats, labels: Ints, classes: int) -> float:

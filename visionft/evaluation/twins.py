@@ -16,7 +16,8 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from .bootstrap import Floats
+from visionft.arrays import Floats
+
 from .worth import Labelled
 
 SIDE, REACH = 48, 2  # pixels of the compared pictures, and by how many they may be shifted

@@ -32,8 +32,9 @@ from visionft.errors import DataError
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.precision import native_bf16
-from visionft.recipe import Advise, Finetune
+from visionft.recipe import Finetune
 from visionft.tasks.parts import Parts
+from visionft.verbs import Advise
 
 ENOUGH_GROUPS = 8  # different groups, so that some can be learnt from, chosen by and tested on
 LEAST = 3  # images of a class: one to learn from, one to choose by, one to test on

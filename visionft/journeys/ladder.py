@@ -20,9 +20,10 @@ import numpy as np
 from torch import Tensor
 
 from visionft import averaging, parallel, runs
+from visionft.arrays import Floats
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
-from visionft.evaluation.bootstrap import Floats, bootstrap
+from visionft.evaluation.bootstrap import bootstrap
 from visionft.log import Console, Sink, clock
 from visionft.recipe import Finetune
 from visionft.tasks.floor import Held

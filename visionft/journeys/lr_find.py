@@ -11,11 +11,11 @@ from visionft.data.prepare import prepare
 from visionft.errors import ConfigError
 from visionft.log import Console
 from visionft.rates import Sweep, sweep
-from visionft.recipe import LrFind
 from visionft.retention.retained import retained
 from visionft.tasks.learn import begin, probed
 from visionft.tasks.parts import Parts
 from visionft.tasks.run import complete
+from visionft.verbs import LrFind
 
 from .ladder import NAMES
 

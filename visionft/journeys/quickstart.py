@@ -18,13 +18,14 @@ from visionft.evaluation.classification import summarise
 from visionft.evaluation.worth import Labelled, floor
 from visionft.log import Console, clock
 from visionft.pretraining.run import Pretrained, pretrain
-from visionft.recipe import Finetune, Optim, Pretrain, Quickstart
+from visionft.recipe import Finetune, Optim, Pretrain
 from visionft.report import Report
 from visionft.tasks.measure import Finetuned, line
 from visionft.tasks.parts import Parts
 from visionft.tasks.run import finetune
 from visionft.tasks.seal import story
 from visionft.train import Metrics
+from visionft.verbs import Quickstart
 
 PUBLISHED = {"SVM, Deitsch 2019": 0.824, "VGG19, Deitsch 2019": 0.884}
 NOTE = (

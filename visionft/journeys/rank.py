@@ -18,7 +18,7 @@ from visionft.evaluation.transferability import logme
 from visionft.evaluation.worth import PERCENT, Labelled, Worth, cross_validated
 from visionft.features import EVALUATION, answering
 from visionft.log import Console
-from visionft.recipe import Rank
+from visionft.verbs import Rank
 
 TIMED = 32  # images
 COLUMNS = ("backbone", "probe", "low", "high", "log-loss", "kNN", "LogME", "shift", "ms/image", "M weights")

@@ -20,9 +20,10 @@ from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
 from visionft.log import Console
 from visionft.order import seed_of
-from visionft.recipe import Finetune, Search
+from visionft.recipe import Finetune
 from visionft.report import Report
 from visionft.tasks.run import complete, finetune
+from visionft.verbs import Search
 
 from .space import space
 from .trial import tried

@@ -17,9 +17,10 @@ from visionft.errors import ConfigError
 from visionft.evaluation.efficiency import NAMES, Curve, curve, grouped, verdict
 from visionft.log import Console
 from visionft.pretraining.run import pretrain
-from visionft.recipe import Finetune, Optim, Pretrain, Study
+from visionft.recipe import Finetune, Optim, Pretrain
 from visionft.report import Cell, Report
 from visionft.tasks.run import finetune
+from visionft.verbs import Study
 
 RATES = {"scratch": 1e-3, "ssl": 3e-4}  # fine-tuning from scratch needs a larger rate than from anybody's weights
 SSL_RATES = {"ssl": 1e-3, "imagenet+ssl": 1e-4}

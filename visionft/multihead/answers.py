@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from visionft.arrays import Floats
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, parts
-from visionft.evaluation.bootstrap import Floats
 from visionft.evaluation.decision import Decision
 
 from .rules import Band, Cuts, Rule, median

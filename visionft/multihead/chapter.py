@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from visionft import chapters, plots, runs
+from visionft.arrays import Floats
 from visionft.chapters.course import losses
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, parts
-from visionft.evaluation.bootstrap import Floats
 from visionft.evaluation.worth import Labelled
 from visionft.report import Cell, Report
 

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 
+from visionft.arrays import Floats
 from visionft.data import asked, split
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.records import Table, fingerprint
@@ -13,7 +14,6 @@ from visionft.data.sources import read
 from visionft.data.strata import stratified
 from visionft.data.targets import Target, encode
 from visionft.errors import ConfigError, DataError
-from visionft.evaluation.bootstrap import Floats
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.recipe import Finetune

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, parts
-from visionft.evaluation.bootstrap import Floats
 from visionft.evaluation.ordinal import fit_ordinal
 from visionft.evaluation.probe import FALLBACK, fit_probe
 from visionft.evaluation.ridge import fit_ridge

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionft.arrays import Floats
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, parts
-from visionft.evaluation.bootstrap import Floats
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.decision import Decision
 from visionft.evaluation.flags import of_flags

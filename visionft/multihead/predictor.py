@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from visionft import runs
+from visionft.arrays import Floats
 from visionft.data.records import Table
 from visionft.data.sources import read
 from visionft.data.targets import Target, encode, of
-from visionft.evaluation.bootstrap import Floats
 from visionft.tasks.predictor import Predictor, network
 
 from . import rules as rules_

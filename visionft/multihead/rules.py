@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from visionft.arrays import Floats, Ints
 from visionft.data.targets import Classes, Flags, Number, Target, parts
-from visionft.evaluation.bootstrap import Floats, Ints
 from visionft.evaluation.conformal import quantile
 from visionft.evaluation.decision import Decision
 from visionft.evaluation.decision import Rule as Way

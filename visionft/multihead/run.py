@@ -13,11 +13,11 @@ import torch
 
 from visionft import backbones, config, objective, parallel, preprocessing, runs, tuning
 from visionft.adapters.attach import check
+from visionft.arrays import Floats
 from visionft.data.asked import columns
 from visionft.data.targets import Flags, Target
 from visionft.data.views import Views
 from visionft.errors import ConfigError
-from visionft.evaluation.bootstrap import Floats
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from visionft import parallel
+from visionft.arrays import Floats
 from visionft.averaging import between
-from visionft.evaluation.bootstrap import Floats
 from visionft.evaluation.forgetting import Known, bounded, cka, compare, drift, front, headline, stages
 from visionft.evaluation.probe import Probe
 from visionft.evaluation.worth import Labelled, cross_validated
