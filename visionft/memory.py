@@ -44,7 +44,7 @@ def smaller(parts: int, batch: int, objective: Any) -> int:
     """
     images = f"{batch // parts // parallel.world()} images at a time do not fit into memory"
     if not objective.divides:
-        why = f"{type(objective).__name__} compares the images of a part with each other"
+        why = f"the loss of {type(objective).__name__} depends on which images come together"
     elif any(isinstance(module, Norm) and module.training for module in objective.modules()):
         why = "batch norms learn from the images of a part"
     else:

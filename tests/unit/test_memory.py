@@ -13,6 +13,8 @@ from visionft import checkpoint, memory, parallel
 from visionft.errors import ConfigError
 from visionft.objective import Objective
 from visionft.recipe import Optim, Recipe
+from visionft.retention.remedies import REMEDIES
+from visionft.testing import check_parts
 from visionft.train import fit
 
 CPU = "[enforce fail at alloc_cpu.cpp:130] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
@@ -156,7 +158,7 @@ def test_a_loss_that_compares_images_is_refused(make_objective, make_data, monke
         raise ERRORS["gpu"]
 
     monkeypatch.setattr(model, "forward", full)
-    with pytest.raises(ConfigError, match=r"8 images at a time.*SimCLR compares.*accumulate=2"):
+    with pytest.raises(ConfigError, match=r"8 images at a time.*the loss of SimCLR depends.*accumulate=2"):
         fit(model, make_data(model), recipe(batch=8, optim=Optim()))
 
 
@@ -175,6 +177,24 @@ def test_frozen_batch_norms_are_no_reason_to_refuse(make_objective, make_data, m
     fit(tight, make_data(tight), recipe(batch=8, optim=Optim(), batchnorm="frozen", steps=3))
     fit(told, make_data(told), recipe(batch=8, optim=Optim(), batchnorm="frozen", steps=3, accumulate=2))
     assert same(tight, told)
+
+
+@pytest.mark.parametrize("keep", ["l2sp", "lwf"])
+def test_a_remedy_against_forgetting_divides_as_its_task_does(make_objective, make_data, keep):
+    kept = REMEDIES[keep](make_objective("classify"))
+    with torch.no_grad():
+        for weight in kept.parameters():
+            weight.add_(0.05)  # away from the start, where the penalty is not nothing
+    data = make_data(kept)
+    batch = data.collate([data[at] for at in range(6)])
+    assert kept.divides and float(kept(batch)[keep].detach()) > 0
+    check_parts(kept, batch)
+    assert not REMEDIES[keep](make_objective("simclr")).divides
+
+
+def test_replay_does_not_divide(make_objective):
+    """It brings one retained image along for so many new ones of a part."""
+    assert not REMEDIES["replay"](make_objective("classify")).divides
 
 
 def test_other_errors_are_not_about_memory(points):
