@@ -92,7 +92,7 @@ def test_fine_tuning_goes_on_from_an_adapted_run(adapted, labelled, tmp_path):
     [
         ({"adapter": "lorra"}, "did you mean lora"),
         ({"adapter": {"name": "lora", "rank": -1}}, "at least 1"),
-        ({"adapter": "lora", "tune": "probe"}, "trains no adapter"),
+        ({"adapter": "lora", "tune": "probe"}, "nothing that adapter could act on"),
         ({"adapter": "prompts"}, "plain ViT"),
     ],
 )
