@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from visionft import backbones, config, objective, parallel, preprocessing, runs, tuning
@@ -17,12 +18,12 @@ from visionft.arrays import Floats
 from visionft.data.asked import columns
 from visionft.data.targets import Flags, Target
 from visionft.data.views import Views
-from visionft.errors import ConfigError
+from visionft.errors import ConfigError, DivergedError
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
 from visionft.tasks.heads import Heads
-from visionft.tasks.learn import Learned, attach, images_of, train
+from visionft.tasks.learn import Begun, Learned, attach, images_of, train
 from visionft.tasks.run import EPOCHS
 from visionft.train import Fitted, Metrics
 
@@ -144,9 +145,12 @@ def _learn(
     values = dealt.values(val)
 
     def evaluate(_: Any) -> Metrics:
-        return watched(dealt.targets, predictor.numbers(val.pixels, quick=True), values, predictor.rules)
+        said = predictor.numbers(val.pixels, quick=True)
+        if not np.isfinite(said).all():
+            raise DivergedError("the network's answers to validation images are not finite; try a third of optim.lr")
+        return watched(dealt.targets, said, values, predictor.rules)
 
-    return train(recipe, model, model, training, evaluate, Path(recipe.out), console, log)
+    return train(recipe, Begun(model, model, training, evaluate), Path(recipe.out), console, log)
 
 
 def _measure(

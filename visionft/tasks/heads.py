@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from visionft.backbone import Backbone
 from visionft.data.records import Table
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, encode, of, parts
+from visionft.droppath import drop_paths
 from visionft.objective import Objective, View
 
 
@@ -41,13 +42,23 @@ class Heads(Objective):
 
     targets: what the columns hold; the runner fills it in
     dropout: on the features, while training
+    drop_path: share of images that skip the last block, while training; it rises to that with depth (stochastic depth)
     """
 
+    divides = True
     sees = {"image": View("light")}
     good_for = "columns of a table, target=: flags, numbers, levels, several at once"
 
-    def __init__(self, backbone: Backbone, *, targets: Sequence[Mapping[str, Any]], dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        targets: Sequence[Mapping[str, Any]],
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
+        drop_paths(backbone, drop_path)
         self.backbone, self.dropout = backbone, nn.Dropout(dropout)
         self.targets = [of(facts) for facts in targets]
         self.head = Rows(backbone.dim, rows(self.targets))

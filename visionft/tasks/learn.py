@@ -87,7 +87,7 @@ class Begun(NamedTuple):
     model: Any  # the task on its backbone
     learner: Objective  # the model, with a further term of the loss where `keep` asks for one
     images: Any
-    evaluate: Evaluate
+    evaluate: Callable[[Any], Metrics]
 
 
 def begin(recipe: Finetune, parts: Parts, head: Probe | None) -> Begun:
@@ -117,22 +117,22 @@ def learn(
     """
     if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
         return Learned(network(out), Fitted(**runs.info(out)["fitted"]))
-    model, learner, images, evaluate = begin(recipe, parts, head)
-    return train(recipe, model, learner, images, evaluate if choose else None, out, console, log, name=name)
+    return train(recipe, begin(recipe, parts, head), out, console, log, choose=choose, name=name)
 
 
 def train(
-    recipe: Finetune, model: Any, learner: Objective, images: Any, evaluate: Callable[[Any], Metrics] | None,
-    out: Path, console: Console, log: Sequence[Sink], *, name: str = "fine-tuning",
+    recipe: Finetune, begun: Begun, out: Path, console: Console, log: Sequence[Sink],
+    *, choose: bool = True, name: str = "fine-tuning",
 ) -> Learned:  # fmt: skip
-    """Train a task that is ready, by itself or within a `learner`; judged by `evaluate`, or else keeping its end."""
+    """Train what is ready, as `learn` does."""
+    model, learner, images, evaluate = begun
     start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
     sink = runs.sinks(out, recipe, console_sink(console, name), *log)
-    fitted = fit(learner, images, recipe, out=out, evaluate=evaluate, log=sink)
+    fitted = fit(learner, images, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
                 f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
     remedies.settle(learner)
-    if not recipe.average or evaluate is None:
+    if not (recipe.average and choose):
         return Learned(model, fitted)
     share = averaging.best_share(model, start, lambda: score(recipe.metric, evaluate(model)))
     console.say(f"{name}: kept the weights {share:.0%} of the way from start to end, by {recipe.metric} on validation")
