@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,3 +109,16 @@ def _write(folder: Path, rows: dict[str, Tensor]) -> None:
     replace(
         folder / f"{name}-{os.getpid()}.safetensors", lambda f: save_file({k: v.clone() for k, v in rows.items()}, f)
     )
+
+
+@torch.no_grad()
+def seconds(backbone: Backbone, pixels: Sequence[np.ndarray], *, size: int) -> float:
+    """Seconds that the features of one of these decoded images take, in one batch, once everything is warm."""
+    views = Views(pixels, EVALUATION, {"image": size}, channels=backbone.channels)
+    images = next(batches(views, len(pixels)))["image"]
+    backbone.eval()
+    with answering(backbone):
+        backbone(images)
+        began = time.perf_counter()
+        backbone(images)
+    return (time.perf_counter() - began) / len(pixels)

@@ -22,7 +22,7 @@ from visionft.data.views import Views, batches
 from visionft.evaluation.bootstrap import bootstrap
 from visionft.evaluation.learning_curve import learning_curve
 from visionft.evaluation.worth import HeldOut, Labelled, held_out, interval
-from visionft.features import EVALUATION, answering
+from visionft.features import EVALUATION
 from visionft.log import Console
 
 from .facts import AtSize, Interval, Measured, Suspect
@@ -116,19 +116,6 @@ def flexible(backbone: Backbone) -> bool:
     return any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.net.modules())
 
 
-@torch.no_grad()
-def _seconds(backbone: Backbone, some: Labelled, size: int) -> float:
-    """Seconds for the features of an image, in a batch, once everything is warm."""
-    pixels = [some.pixels[i] for i in range(min(32, len(some.table)))]
-    images = next(batches(Views(pixels, EVALUATION, {"image": size}, channels=backbone.channels), len(pixels)))["image"]
-    backbone.eval()
-    with answering(backbone):
-        backbone(images)
-        began = time.perf_counter()
-        backbone(images)
-    return (time.perf_counter() - began) / len(images)
-
-
 def _recalls(said: HeldOut, some: Labelled) -> dict[str, Any]:
     """Recall of every class, and what dividing probabilities by the classes' shares would do to their mean."""
     judged, labels = (said.fold >= 0).numpy(), some.labels.numpy()
@@ -164,7 +151,7 @@ def _sizes(
     some, fine, classes = looked.some, looked.fine, len(looked.some.table.classes)
     wanted = 2 * size if short >= LARGER * size else size // 2 if short <= SMALLER * size else size
     other = backbone.side(min(wanted, short) if wanted > size else wanted)
-    base = AtSize(size=size, probe=probe, gain=(0.0, 0.0, 0.0), ms=1e3 * _seconds(backbone, some, size))
+    base = AtSize(size=size, probe=probe, gain=(0.0, 0.0, 0.0), ms=1e3 * some.seconds(backbone, size))
     if other == size or not flexible(backbone):
         return (base,)
     places = first_of_each(some.table, min(1.0, TRIED / len(some.table)), seed=0)
@@ -177,7 +164,7 @@ def _sizes(
     return (
         dataclasses.replace(base, probe=mean(here)),
         AtSize(size=other, probe=mean(there), gain=mean(there.astype(np.float64) - here),
-               ms=1e3 * _seconds(backbone, large, other)),
+               ms=1e3 * large.seconds(backbone, other)),
     )  # fmt: skip
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from visionft.backbone import Backbone
 from visionft.data.records import Table
-from visionft.features import features
+from visionft.features import features, seconds
 
 from .bootstrap import bootstrap
 from .knn import knn
 from .probe import Probe, fit_probe, fold_of
 
+TIMED = 32  # images
 PERCENT = "\N{NO-BREAK SPACE}%"
 
 
@@ -95,6 +96,10 @@ class Labelled:
         """N D, cached by content unless the weights are only passing by (`store=False`)."""
         digests = [record.digest for record in self.table]
         return features(backbone, self.pixels, digests, size=size, store=store, progress=progress)
+
+    def seconds(self, backbone: Backbone, size: int) -> float:
+        """That the features of an image take, in a batch of the first few."""
+        return seconds(backbone, [self.pixels[i] for i in range(min(TIMED, len(self.table)))], size=size)
 
     def worth(self, backbone: Backbone, size: int, *, store: bool = False) -> Worth:
         """Cross-validated kNN and probe."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,11 @@ from visionft.data.views import Views, batches
 from visionft.errors import DataError, WeightsError
 from visionft.evaluation.transferability import logme
 from visionft.evaluation.worth import PERCENT, Labelled, Worth, cross_validated
-from visionft.features import EVALUATION, answering
+from visionft.features import EVALUATION
 from visionft.log import Console
 from visionft.verbs import Rank
 
-TIMED = 32  # images
+SHIFTED = 32  # images whose batch statistics are compared
 COLUMNS = ("backbone", "probe", "low", "high", "log-loss", "kNN", "LogME", "shift", "ms/image", "M weights")
 
 
@@ -90,7 +89,7 @@ def _judged(
         "kNN": found["knn_accuracy"],
         "LogME": logme(z.numpy(), some.table.labels, classes),
         "shift": preprocessing.shift(backbone, some_images),
-        "ms/image": 1e3 * _seconds(backbone, some_images),
+        "ms/image": 1e3 * some.seconds(backbone, recipe.size),
         "M weights": sum(p.numel() for p in backbone.parameters()) / 1e6,
         "start": str(backbone.loaded),
     }
@@ -98,21 +97,10 @@ def _judged(
 
 
 def _first(some: Labelled, recipe: Rank) -> torch.Tensor:
-    pixels = [some.pixels[i] for i in range(min(TIMED, len(some.table)))]
+    pixels = [some.pixels[i] for i in range(min(SHIFTED, len(some.table)))]
     views = Views(pixels, EVALUATION, {"image": recipe.size}, channels=recipe.channels)
-    images: torch.Tensor = next(batches(views, TIMED))["image"]
+    images: torch.Tensor = next(batches(views, SHIFTED))["image"]
     return images
-
-
-@torch.no_grad()
-def _seconds(backbone: Backbone, images: torch.Tensor) -> float:
-    """Seconds an image takes, in a batch, once everything is warm."""
-    backbone.eval()
-    with answering(backbone):
-        backbone(images)
-        began = time.perf_counter()
-        backbone(images)
-    return (time.perf_counter() - began) / len(images)
 
 
 def _words(rows: Sequence[Mapping[str, Any]], worths: Mapping[str, Worth]) -> str:
