@@ -127,7 +127,8 @@ def _reached(rows: Rows) -> list[str]:
     return [
         "",
         f"What they reach in {rows[0]['steps']} steps of 32 on {rows[0]['data']}, {rows[0]['seeds']} seeds, the same "
-        "test images, with 95 % intervals (`python -m benchmarks.quality.adapters`):",
+        "test images, with 95 % intervals (`python -m benchmarks.quality.adapters`); the probe is fitted on the "
+        "validation images, too, and is the same for every seed:",
         "",
         *_table(["network", "start", "method", "accuracy", "over full"], lines),
     ]

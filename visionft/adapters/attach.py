@@ -90,7 +90,7 @@ ADAPTERS: dict[str, Callable[..., Parts]] = {
     "lora": lora, "ssf": ssf, "bottleneck": bottleneck, "prompts": prompts, "prefix": prefix,
 }  # fmt: skip
 COUNTS = {"rank", "width", "count"}
-LAST = 1.0  # share of the layers, from the head's side
+LAST = 1.0  # share of the layers; the last third told 1.8 points fewer solar cells right (-0.1 to 3.9)
 
 
 def find(name: Any) -> Callable[..., Parts]:
