@@ -22,7 +22,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def elpv(rows: Rows) -> list[str]:
     """The quickstart and the ladder over their seeds."""
-    parts = [[row for row in rows if ("ladder" in row["stage"]) == ladder] for ladder in (False, True)]
+    parts = [[row for row in rows if (" px" in row["stage"]) == large] for large in (False, True)]
     keys = ("accuracy", "auroc", "accuracy_mono", "accuracy_poly", "recall_mono", "recall_poly")
     lines, minutes = [], []
     for part in parts:
@@ -31,10 +31,10 @@ def elpv(rows: Rows) -> list[str]:
             spread = [_spread([row[key] for row in own]) if all(key in row for row in own) else "" for key in keys]
             lines.append([stage, len(own), *spread])
         minutes.append(max((row["minutes_of_the_whole_run"] for row in part), default=0))
-    ladder = f", the ladder at most {minutes[1]:.0f}" if parts[1] else ""
+    larger = f", a seed at 224 px at most {minutes[1]:.0f}" if parts[1] else ""
     return [
         "Solar cells (`python -m benchmarks.quality.elpv`; another split for each seed, mean ± standard deviation over "
-        f"seeds; the quickstart took at most {minutes[0]:.1f} minutes on two cores{ladder}; intervals per seed are in "
+        f"seeds; the quickstart took at most {minutes[0]:.1f} minutes on two cores{larger}; intervals per seed are in "
         "`benchmarks/results/elpv.json`). Published: SVM 0.824, VGG19 0.884 (Deitsch 2019, their own split); VGG19 "
         "0.903 mono, 0.897 poly (Song 2024):",
         "",
