@@ -4,9 +4,9 @@ python -m benchmarks.quality.elpv [--parts quickstart finetune ladder] [--seeds 
 
 Defective when the probability is above 0.5, which for these labels (0, 1/3, 2/3, 1) is Song 2024's p >= 0.67, too;
 75/25 split stratified by label and cell type, another split for each seed, the same for all parts. Intervals are 95 %
-bootstrap over the test images of one split; the spread over seeds is in the rows. Fine-tuning (a probe's head, then all
-layers, batch norms frozen) and the ladder answer with the mean over an image and its three mirror images; which rung is chosen, and everything else, is decided on validation images, 15 %
-of the three quarters.
+bootstrap over the test images of one split; the spread over seeds is in the rows. Fine-tuning (a probe's head, then
+all layers, batch norms frozen) and the ladder answer with the mean over an image and its three mirror images; which
+step and which rung are kept is decided on validation images, 15 % of the three quarters.
 """
 
 from __future__ import annotations
