@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import visionft as vf
-from visionft import recipe as recipes
+from visionft import recipe, verbs
 from visionft.cli import main
 from visionft.errors import ConfigError
 from visionft.journeys import lr_find as module
@@ -64,8 +64,8 @@ def test_it_sweeps_what_fine_tuning_would_train(labelled, tmp_path, monkeypatch)
 
 
 def test_every_key_of_finetune_is_one_of_the_finder():
-    ours = {field.name for field in dataclasses.fields(recipes.LrFind)}
-    assert {field.name for field in dataclasses.fields(recipes.Finetune)} < ours
+    ours = {field.name for field in dataclasses.fields(verbs.LrFind)}
+    assert {field.name for field in dataclasses.fields(recipe.Finetune)} < ours
 
 
 @pytest.mark.parametrize(
