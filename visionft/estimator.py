@@ -133,7 +133,8 @@ class ImageClassifier(ClassifierMixin, Keyed):  # type: ignore[misc]
         classes, table = _labelled(X, y, groups)
         console = Console(quiet=not self.verbose)
         with tempfile.TemporaryDirectory() as beside, _own_random_numbers():
-            made = self._recipe(out=self.out or beside, test=0, by_group=groups is not None)
+            kept = {"out": self.out or beside, "report": self.report and self.out is not None}
+            made = self._recipe(**kept, test=0, by_group=groups is not None)
             ready = prepare(dataclasses.replace(made, data=table), console, labelled=True)
             made = dataclasses.replace(made, data=f"{len(table)} images")
             run = climb if made.tune in NAMES else finetune

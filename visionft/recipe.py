@@ -150,6 +150,7 @@ class Finetune(Images, Recipe):
         False, "keep every group on one side of a split (parts, patients), instead of stratifying by it"
     )
     out: str = key("runs/finetune", "the run folder; an unfinished run in it is resumed")
+    report: bool = key(True, "write report.html, which takes some seconds more")
     folds: int = key(1, "networks, each stopped by its own fold of the training images; the answer is their mean")
     refit: bool = key(False, "train once more on validation images, too, for as many steps as were best")
     average: bool = key(False, "keep the weights between start and end that validation images like best (WiSE-FT)")

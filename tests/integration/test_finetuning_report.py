@@ -135,3 +135,10 @@ def test_no_gap_is_claimed_where_images_are_not_kept_apart(words, says, data, tm
     vf.finetune(str(data), **{**WORDS, "steps": 4}, **words, **FAST, out=str(tmp_path / "run"))
     text = (tmp_path / "run" / "report.html").read_text()
     assert says in text and "validation images 0." not in text
+
+
+def test_a_run_without_a_report_answers_alike_and_says_as_much_in_its_json(run, data, tmp_path):
+    vf.finetune(str(data), **WORDS, **FAST, report=False, out=str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "report.html").exists()
+    ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (tmp_path / "run", run))
+    assert ours["metrics"] == theirs["metrics"]

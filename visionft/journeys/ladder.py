@@ -142,7 +142,7 @@ def _rungs(
 
     def run(name: str, share: float, **changes: Any) -> Callable[[], Finetuned]:
         out = str(Path(recipe.out) / "rungs" / name)
-        own = dataclasses.replace(recipe, out=out, **_budget(recipe, share), **changes)
+        own = dataclasses.replace(recipe, out=out, report=False, **_budget(recipe, share), **changes)
         done = (Path(out) / "run.json").is_file()
         return lambda: recall(Path(out), own, parts) if done else finetune(
             own, console=console, log=log, prepared=ready

@@ -110,7 +110,16 @@ def _cell(
     chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
     test = [i for i, record in enumerate(ready.table) if record.split == "test"]
     rate = {"optim": dataclasses.asdict(Optim(lr=RATES.get(start, 1e-4)))}
-    given = {"steps": 100, **rate, **_images(recipe), **recipe.finetune, **home, "out": str(out), "seed": seed}
+    given = {
+        "steps": 100,
+        "report": False,
+        **rate,
+        **_images(recipe),
+        **recipe.finetune,
+        **home,
+        "out": str(out),
+        "seed": seed,
+    }
     done = finetune(config.load(Finetune, given), console=Console(quiet=True), prepared=_part(ready, [*chosen, *test]))
     labels = done.test.labels
     rows = []

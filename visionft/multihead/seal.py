@@ -29,7 +29,8 @@ def seal(done: Tuned, recipe: Finetune, console: Console) -> None:
     tensors = {f"test/{name}": torch.from_numpy(numbers.copy()) for name, numbers in done.said.items()}
     truth = torch.from_numpy(done.dealt.values(done.dealt.parts.test))
     replace(out / "answers.safetensors", lambda file: save_file({**tensors, "test/truth": truth}, file))
-    write(done)
+    if recipe.report:
+        write(done)
     checkpoint.finish(out, model, _info(done, recipe))
 
 

@@ -51,8 +51,9 @@ def seal(
         return
     lost = before and _forgotten(done, before, console)
     replace(out / "answers.safetensors", lambda file: save_file(_answers(done), file))
-    more = [partial(chapter, found=lost)] if lost else []
-    chapters.finetuning_report(story(done, recipe, parts, ladder=ladder, more=more))
+    if recipe.report:
+        more = [partial(chapter, found=lost)] if lost else []
+        chapters.finetuning_report(story(done, recipe, parts, ladder=ladder, more=more))
     info = _info(done, recipe, parts) | ({"ladder": list(ladder)} if ladder else {})
     info |= {"forgetting": lost.facts()} if lost else {}
     if not several:
