@@ -17,7 +17,7 @@ from .data.prepare import prepare
 from .data.scan import scan
 from .data.sheet import sheet, write_png
 from .data.sources import read
-from .errors import ConfigError, DataError
+from .errors import ConfigError
 from .features import features
 from .log import Console, Sink
 from .multihead.answers import Answers
@@ -68,20 +68,18 @@ def pretrain(recipe: recipe.Pretrain, *, log: Sequence[Sink] = (), quiet: bool =
 @verb(recipe.Finetune)
 def finetune(recipe: recipe.Finetune, *, log: Sequence[Sink] = (), quiet: bool = False, dry_run: bool = False) -> Any:
     """Teach a backbone to classify labelled images, or columns of a table (`target`); returns the finished run."""
+    from .journeys import ladder
+    from .multihead import run as columns
+    from .tasks import run as labels
+
+    run: Any
     if recipe.target is not None:
-        from .multihead import run as columns
-
-        console = _console(quiet)
-        return columns.rehearse(recipe, console=console) if dry_run else columns.finetune(
-            recipe, console=console, log=log
-        )  # fmt: skip
-    from .journeys.ladder import NAMES, climb, plan
-    from .tasks.run import finetune as run
-    from .tasks.run import rehearse
-
+        run, rehearse = columns.finetune, columns.rehearse
+    elif recipe.tune in ladder.NAMES:
+        run, rehearse = ladder.climb, ladder.plan
+    else:
+        run, rehearse = labels.finetune, labels.rehearse
     console = _console(quiet)
-    if recipe.tune in NAMES:
-        return plan(recipe, console=console) if dry_run else climb(recipe, console=console, log=log)
     return rehearse(recipe, console=console) if dry_run else run(recipe, console=console, log=log)
 
 
@@ -96,26 +94,12 @@ def lr_find(recipe: verbs.LrFind, *, quiet: bool = False) -> Any:
 @verb(verbs.Evaluate)
 def evaluate(recipe: verbs.Evaluate, *, quiet: bool = False) -> dict[str, float]:
     """Measure a fine-tuned run on labelled images: plain numbers with 95 % bootstrap intervals."""
-    from .evaluation.classification import summarise
-
     model, console = load(recipe.run), _console(quiet)
-    channels, white, columns = model.images["channels"], model.images["white"], isinstance(model, HeadsPredictor)
-    table = scan(
-        read(_needed(recipe.data, "data"), labelled=not columns), bad=recipe.bad, channels=channels, white=white
-    ).table
-    if isinstance(model, HeadsPredictor):
-        console.say(f"{len(table)} images of {table.source}")
-        return model.evaluate(table, batch=recipe.batch)
-    unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(model.classes))
-    if unknown:
-        raise DataError(f"{recipe.run} knows {', '.join(model.classes)}; the data has {', '.join(unknown)} too")
-    import torch
-
-    labels = torch.tensor([model.classes.index(table.classes[i]) for i in table.labels])
-    said = model.probabilities(model.decode(table), batch=recipe.batch)
-    groups = table.groups if table.grouped else None
+    channels, white = (model.images[key] for key in ("channels", "white"))
+    source = read(_needed(recipe.data, "data"), labelled=model.labelled)
+    table = scan(source, bad=recipe.bad, channels=channels, white=white).table
     console.say(f"{len(table)} images of {table.source}")
-    return summarise(said, labels, classes=model.classes, groups=groups)
+    return model.evaluate(table, batch=recipe.batch)
 
 
 @verb(verbs.Predict)
@@ -156,14 +140,15 @@ def augment(recipe: verbs.Augment, *, quiet: bool = False) -> Path:
     return Path(recipe.out)
 
 
-def rebalance(run: str | Path, *, out: str | Path, data: Any = None, quiet: bool = False) -> Rebalanced:
+@verb(verbs.Rebalance)
+def rebalance(recipe: verbs.Rebalance, *, quiet: bool = False) -> Rebalanced:
     """Refit the last layer of a run so that every group counts alike; `out` becomes an ordinary run folder.
 
     On the run's validation images, or on `data`: a labelled source with groups that the run has not learnt from.
     """
     from .tasks.rebalance import rebalance as refit
 
-    return refit(run, out=out, data=data, console=_console(quiet))
+    return refit(_needed(recipe.run or None, "run"), out=recipe.out, data=recipe.data, console=_console(quiet))
 
 
 def load(run: str | Path) -> Predictor | HeadsPredictor:

@@ -109,8 +109,13 @@ def finish(run: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
     backbone: Any = getattr(model, "backbone", None)
     if backbone is not None:
         replace(run / "backbone.safetensors", lambda f: save_file(savable(backbone.net.state_dict()), f))
-    write_text(run / "run.json", json.dumps(info, indent=2))
+    seal(run, info)
     shutil.rmtree(run / "resume", ignore_errors=True)  # nothing is left to resume
+
+
+def seal(run: Path, info: Mapping[str, Any]) -> None:
+    """Write run.json, which says that everything else is there."""
+    write_text(run / "run.json", json.dumps(info, indent=2))
 
 
 def savable(state: Mapping[str, Tensor]) -> State:

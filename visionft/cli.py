@@ -19,6 +19,7 @@ VERBS: dict[str, tuple[type, str]] = {
     "lr-find": (verbs.LrFind, "visionft lr-find data=labelled/ backbone=runs/pretrain"),
     "evaluate": (verbs.Evaluate, "visionft evaluate runs/finetune data=labelled/"),
     "predict": (verbs.Predict, "visionft predict runs/finetune IMAGE..."),
+    "rebalance": (verbs.Rebalance, "visionft rebalance runs/finetune out=runs/fair"),
     "embed": (verbs.Embed, "visionft embed data=photos/ backbone=runs/pretrain out=features.npz"),
     "study": (verbs.Study, "visionft study data=labelled/ unlabeled=photos/"),
     "rank": (verbs.Rank, "visionft rank data=labelled/ backbones=resnet18,convnext_atto,runs/pretrain"),
@@ -115,6 +116,8 @@ def _lines(name: str, result: Any, made: Any) -> list[str]:
         return list(result.lines())
     if name == "lr-find":
         return [result.words, *([f"drawn in {made.figure}"] if made.figure else [])]
+    if name == "rebalance":
+        return [made.out]
     if name == "evaluate":
         return [json.dumps(result, indent=2)]
     if name == "embed":

@@ -27,7 +27,8 @@ from .evaluation.decision import Decision
 from .journeys.ladder import NAMES, climb
 from .log import Console
 from .recipe import Finetune
-from .tasks.predictor import Predictor, assemble
+from .tasks.networks import assemble
+from .tasks.predictor import Predictor
 from .tasks.run import finetune
 from .verbs import Embed
 

@@ -81,11 +81,6 @@ def info(run: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
 
-def seal(run: Path, info: Mapping[str, Any]) -> None:
-    """Write run.json, which says that everything else is there."""
-    write_text(run / "run.json", json.dumps(info, indent=2))
-
-
 def versions() -> dict[str, str]:
     """What this run was made with."""
     names = ("torch", "torchvision", "timm", "lightly", "albumentations", "opencv-python", "numpy")

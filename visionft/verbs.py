@@ -50,6 +50,15 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rebalance:
+    """Refit the last layer of a fine-tuned run so that every group counts alike."""
+
+    run: str = key("", "the run folder")
+    data: Any = key(None, "labelled images with groups that it has not learnt from; null takes its validation images")
+    out: str = key("runs/rebalanced", "the run folder to write")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Embed(Images):
     """Turn images into feature vectors with a pretrained or fine-tuned backbone."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import visionft as vf
+from visionft.cli import main
 from visionft.tasks.predictor import Predictor
 
 SIDE, COUNT = 64, 128
@@ -118,6 +119,14 @@ def test_a_rebalanced_run_is_a_run_with_another_head_and_the_same_body(run, data
     assert {"accuracy/clear", "accuracy/faint"} <= measured.keys()
     info = json.loads((tmp_path / "fair" / "run.json").read_text())
     assert info["rebalanced"]["words"] == found.words and "rebalanced" in info["metrics"]
+
+
+def test_the_command_line_rebalances_as_python_does(run, tmp_path, capsys):
+    vf.rebalance(run, out=tmp_path / "python", quiet=True)
+    assert main(["rebalance", str(run), f"out={tmp_path / 'shell'}", "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "shell")]
+    ours, theirs = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("python", "shell"))
+    assert ours == theirs
 
 
 def test_a_head_that_learnt_from_the_validation_images_is_not_rebalanced_on_them(data, tmp_path):

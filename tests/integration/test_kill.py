@@ -110,6 +110,7 @@ def facts(run: Path) -> dict[str, Any]:
     """run.json without what only a clock can say."""
     found = json.loads((run / "run.json").read_text())
     found.pop("seconds")
+    found.pop("phases", None)
     (found.get("fitted") or {}).pop("seconds", None)
     return found
 

@@ -89,6 +89,11 @@ def quick(chosen: Words) -> Words:
     }
 
 
+def ladder(chosen: Words) -> Words | None:
+    """The same, climbed to an ensemble as far as validation images say that it pays; None where nothing is trained."""
+    return None if chosen.get("tune") == "probe" else chosen | {"tune": "auto", "out": f"{chosen['out']}-ladder"}
+
+
 def policy(facts: Facts) -> str:
     """How training pictures are varied: gray and unlike everyday photos means a part under a camera, any way up."""
     industrial = facts.data.gray >= 0.99 and kind_of(facts.measured.shift) != "own"

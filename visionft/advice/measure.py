@@ -19,9 +19,9 @@ from visionft.data.decode import shrink
 from visionft.data.prepare import KEPT, Chosen
 from visionft.data.split import first_of_each
 from visionft.data.views import Views, batches
-from visionft.evaluation.bootstrap import bootstrap
+from visionft.evaluation.bootstrap import bootstrap, mean_of
 from visionft.evaluation.learning_curve import learning_curve
-from visionft.evaluation.worth import HeldOut, Labelled, held_out, interval
+from visionft.evaluation.worth import HeldOut, Labelled, held_out
 from visionft.features import EVALUATION
 from visionft.log import Console
 
@@ -60,12 +60,12 @@ def measured(looked: Looked, backbone: Backbone, size: int, short: int, console:
         images=len(z),
         aside=looked.aside,
         fewest=int(counts[counts > 0].min()),
-        chance=mean(some.labels.numpy() == int(counts.argmax())),
-        knn=mean(knn),
-        probe=mean(probe),
+        chance=mean_of(some.labels.numpy() == int(counts.argmax())),
+        knn=mean_of(knn),
+        probe=mean_of(probe),
         **_curve(z, some.labels, classes),
         **_recalls(said, some),
-        sizes=_sizes(looked, backbone, size, short, mean(probe), console),
+        sizes=_sizes(looked, backbone, size, short, mean_of(probe), console),
         **_new_groups(z, said, some, looked.by_group),
         suspects=suspects(said, some),
         shift=distance(backbone, looked.fine),
@@ -78,11 +78,6 @@ def _curve(z: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:
         return {}
     curve = learning_curve(z, labels, classes, shares=SHARES)
     return {"curve": tuple(curve.points), "doubling": curve.gain}
-
-
-def mean(hits: np.ndarray) -> Interval:
-    """The share of hits and its interval."""
-    return (float(hits.mean()), *interval(hits))
 
 
 def distance(backbone: Backbone, pixels: Sequence[np.ndarray]) -> float | None:
@@ -162,8 +157,8 @@ def _sizes(
     z = large.features(backbone, other, store=False, progress=console.progress(f"features at {other} pixels"))
     there = held_out(z, part.labels, classes, FOLDS).hits(part.labels)[1]
     return (
-        dataclasses.replace(base, probe=mean(here)),
-        AtSize(size=other, probe=mean(there), gain=mean(there.astype(np.float64) - here),
+        dataclasses.replace(base, probe=mean_of(here)),
+        AtSize(size=other, probe=mean_of(there), gain=mean_of(there.astype(np.float64) - here),
                ms=1e3 * large.seconds(backbone, other)),
     )  # fmt: skip
 

@@ -30,16 +30,24 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What the commands of a page take."""
+
+    chosen: Cost
+    ladder: Cost  # at most
+    quick: Cost | None = None
+    pretraining: Cost | None = None
+
+
+@dataclass(frozen=True)
 class Said:
     """Everything a page says."""
 
     facts: Facts
     found: Sequence[Finding]
     choice: Choice
-    cost: Cost
-    quick: Cost | None
+    costs: Costs
     pretraining: Pretraining
-    pretraining_cost: Cost | None
     commands: dict[str, str]  # purpose -> command line
     seconds: float  # that measuring took
 
@@ -48,10 +56,16 @@ def lines(said: Said) -> list[str]:
     """The page, for a terminal."""
     facts = said.facts
     title = f"{facts.data.source}: {counted(facts.data.images, 'image')}, {', '.join(_classes(facts))}"
-    out = [*_wrapped(title), "", f"RUN THIS ({said.cost}{now(facts)}):", *command(said.commands["finetune"]), ""]
+    out = [
+        *_wrapped(title),
+        "",
+        f"RUN THIS ({said.costs.chosen}{now(facts)}):",
+        *command(said.commands["finetune"]),
+        "",
+    ]
     out += _wrapped(said.choice.why)
-    if "quick" in said.commands:
-        out += [*_wrapped(f"No time for that? The classifier alone ({said.quick}):"), *command(said.commands["quick"])]
+    for words, wanted in beside(said).items():
+        out += [*_wrapped(words), *command(wanted)]
     out += ["", "WHAT WAS MEASURED", *table(facts), *_wrapped(by_class(facts), "  "), *_wrapped(basis(facts))]
     for level, words in (("act", "DO SOMETHING ABOUT"), ("know", "GOOD TO KNOW")):
         some = [one for one in said.found if one.level == level]
@@ -98,17 +112,31 @@ def basis(facts: Facts) -> str:
     )
 
 
+def beside(said: Said) -> dict[str, str]:
+    """The same for less time and for more: words -> command."""
+    out = {}
+    if "quick" in said.commands:
+        out[f"No time for that? The classifier alone ({said.costs.quick}):"] = said.commands["quick"]
+    if "ladder" in said.commands:
+        out[
+            f"Time for more? This goes on to gentler rates, averages and an ensemble for as long as images kept for "
+            f"choosing say that it pays (at most {minutes(said.costs.ladder.seconds)}):"
+        ] = said.commands["ladder"]
+    return out
+
+
 def after(said: Said) -> dict[str, str]:
     """What to do about pretraining: words -> command."""
     if said.pretraining.worth == "no":
         return {}
     commands, out = said.commands, {}
     if "pretrain" in commands:
-        out[f"Try it ({said.pretraining_cost}):"] = commands["pretrain"]
+        out[f"Try it ({said.costs.pretraining}):"] = commands["pretrain"]
         out["then learn from the labels as above, from these weights:"] = commands["finetune from pretrained"]
         out["Prove it, at several numbers of labels:"] = commands["study"]
     else:
-        cost = f"about {minutes(said.pretraining_cost.seconds)} of pretraining" if said.pretraining_cost else ""
+        spent = said.costs.pretraining
+        cost = f"about {minutes(spent.seconds)} of pretraining" if spent else ""
         out[f"Prove it on these images ({cost}), or name more photos by unlabeled=DIR:"] = commands["study"]
     return out
 
@@ -126,7 +154,7 @@ def machine(said: Said) -> str:
     busy = "Other programs kept it busy meanwhile, so expect less when it is idle. " if m.busy else ""
     return (
         f"Times are measured on this machine: {counted(m.cores, 'core')}, {bf16}, {gpu}, {m.memory / 2**30:.0f} GiB "
-        f"free; training uses {said.cost.precision}. {busy}This advice took {minutes(said.seconds)}."
+        f"free; training uses {said.costs.chosen.precision}. {busy}This advice took {minutes(said.seconds)}."
     )
 
 

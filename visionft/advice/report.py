@@ -28,10 +28,10 @@ def write(out: Path, said: Said, ready: Prepared, looked: Looked) -> Path:
     report = Report("Advice", f"{facts.data.source}: {', '.join(facts.data.classes)}")
     report.heading("Run this")
     report.code(said.commands["finetune"])
-    report.text(f"It takes {said.cost}{page.now(facts)}. {said.choice.why}")
-    if said.quick is not None:
-        report.text(f"No time for that? The classifier alone ({said.quick}):")
-        report.code(said.commands["quick"])
+    report.text(f"It takes {said.costs.chosen}{page.now(facts)}. {said.choice.why}")
+    for words, command in page.beside(said).items():
+        report.text(words)
+        report.code(command)
     report.heading("What was measured")
     m = facts.measured
     rows = {"always the commonest class": m.chance, "as the most similar pictures (kNN)": m.knn,

@@ -112,7 +112,7 @@ def groups(report: Report, guess: Ints, test: Labelled) -> None:
             _worst(f"recall of {named[1]}", right[of], [group for group, hit in zip(own, of, strict=True) if hit])
         )
     few = f"The {ROWS} of {len(rows)} groups with the lowest accuracy" if len(rows) > ROWS else ""
-    report.table(headers, table, few, "95 % Wilson intervals, the worst group first. visionft.rebalance refits "
+    report.table(headers, table, few, "95 % Wilson intervals, the worst group first. `visionft rebalance` refits "
                  "the last layer so that all groups count alike.")  # fmt: skip
 
 

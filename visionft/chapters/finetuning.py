@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from visionft import runs
 from visionft.evaluation.gap import Course, verdict
 from visionft.evaluation.twins import twins
-from visionft.recipe import Finetune
 from visionft.report import Report
 
 from . import answers, course, start
@@ -24,30 +20,14 @@ from .pictures import pictures
 
 if TYPE_CHECKING:
     from visionft.tasks.measure import Finetuned
-    from visionft.tasks.parts import Parts
 
 Chapter = Callable[[Report], None]
+Rows = Sequence[Mapping[str, Any]]  # of the ladder
 JUDGED = 512  # training images that the gap is measured on: enough for an interval of +-4 points
 
 
-@dataclass(frozen=True)
-class Story:
-    """What the report of a run is made of."""
-
-    done: Finetuned
-    recipe: Finetune  # of the networks that answer
-    parts: Parts
-    origin: str  # of the weights that training started from
-    curves: Path  # the folder of the network whose training is drawn
-    features: Mapping[str, Tensor]  # of the frozen start: train, val and test, N D each
-    learning: tuple[int, int]  # weights that learn, and all
-    ladder: Sequence[Mapping[str, Any]] = ()
-    more: Sequence[Chapter] = ()  # before the data
-
-
-def finetuning_report(story: Story) -> None:
-    """Write report.html into the folder of the run."""
-    done = story.done
+def finetuning_report(done: Finetuned, *, ladder: Rows = (), more: Sequence[Chapter] = ()) -> None:
+    """Write report.html into the folder of the run: of a ladder, the rungs, too; `more` chapters before the data."""
     test = done.test
     report = Report("Fine-tuning", f"{done.out}: {', '.join(test.table.classes)}")
     if len(test.table):
@@ -57,53 +37,52 @@ def finetuning_report(story: Story) -> None:
         answers.stages(report, done.metrics, groups, note)
     else:
         report.text("No image was held out for a test (test=0), so this says nothing of how good the answers are.")
-    finetuned(report, story)
+    finetuned(report, done, ladder=ladder, more=more)
     report.heading("This run")
-    facts = {"seed": str(story.recipe.seed), "images, hash": story.parts.ready.table.fingerprint[:16]}
+    facts = {"seed": str(done.recipe.seed), "images, hash": done.parts.ready.table.fingerprint[:16]}
     report.facts({**facts, **runs.versions()})
     report.write(done.out / "report.html")
 
 
-def finetuned(report: Report, story: Story) -> None:
+def finetuned(report: Report, done: Finetuned, *, ladder: Rows = (), more: Sequence[Chapter] = ()) -> None:
     """All that is to be said of a fine-tuned run behind its numbers; for the reports of longer journeys, too."""
-    done, parts, z = story.done, story.parts, story.features
+    parts, z = done.parts, done.features
     test, predictor, p = done.test, done.predictor, done.probabilities["finetuned"]
     guess = predictor.decision.choose(p.double().numpy())
-    report.text(start.about(story))
-    if story.ladder:
-        answers.rungs(report, story.ladder)
+    report.text(start.about(done))
+    if ladder:
+        answers.rungs(report, ladder)
     answers.decision(report, predictor.decision.words, done.decided)
     if len(test.table):
         answers.classes(report, guess, test)
         answers.groups(report, guess, test)
         answers.confidence(report, done.probabilities, guess, test)
         pictures(report, predictor, p, guess, test)
-    _training(report, story)
-    for chapter in story.more:
+    _training(report, done)
+    for chapter in more:
         chapter(report)
     course.more_labels(report, torch.cat([z["train"], z["val"]]), parts.known.labels, len(test.table.classes))
     data(report, parts.ready.scan)
     if len(test.table):
         found = twins(test, parts.train, z["test"], z["train"])
         twins_chapter(report, found, test, parts.train, (guess == test.table.labels).tolist())
-    start.cost(report, story)
+    start.cost(report, done)
 
 
-def _training(report: Report, story: Story) -> None:
+def _training(report: Report, done: Finetuned) -> None:
     """Losses and the gap, where one network was trained and validation images were kept from it."""
-    done, train = story.done, story.parts.train
-    fitted = done.learned[0].fitted
+    fitted, train = done.fitted, done.parts.train
     if fitted is None:
         return
     report.heading("Training")
-    seen = course.losses(report, story.curves)
-    if story.recipe.refit:
+    seen = course.losses(report, done.curves)
+    if done.recipe.refit:
         report.text("What answers has learnt from the validation images, too: no gap to them can be measured.")
         return
     if len(done.learned) > 1:
         report.text("Each network has learnt from other training images: what all have learnt cannot be set apart.")
         return
-    some = np.random.default_rng(story.recipe.seed).permutation(len(train.table))[:JUDGED]
+    some = np.random.default_rng(done.recipe.seed).permutation(len(train.table))[:JUDGED]
     said = done.predictor.probabilities([train.pixels[i] for i in some], quick=True).argmax(1)
     right = float((said == train.labels[some]).float().mean())
     told = float((done.validation["finetuned"].argmax(1) == done.val.labels).float().mean())

@@ -19,15 +19,15 @@ from visionft.report import Cell, Report
 from visionft.train import Fitted
 
 if TYPE_CHECKING:
+    from visionft.tasks.measure import Finetuned
     from visionft.tasks.predictor import Predictor
-
-    from .finetuning import Story
 
 TUNED = {
     "probe": "a linear probe on frozen features, solved and not trained",
     "probe-then-full": "all layers, beginning with the head of a probe",
     "full": "all layers, beginning with a random head",
     "layerwise": "all layers, the slower the nearer to the stem",
+    "soup": "all layers, in several networks whose weights were averaged",
     "gradual": "the last stage first, then one stage after the other",
     "norm": "the scales and shifts of norms",
     "bias": "biases",
@@ -35,18 +35,19 @@ TUNED = {
 FEW = {"last": "the last {} layers", "stage": "the last {} stages", "surgical": "the {} stage"}
 
 
-def about(story: Story) -> str:
+def about(done: Finetuned) -> str:
     """One paragraph on the network, its images, its start, its way and its steps."""
-    recipe, sizes, table = story.recipe, story.parts.sizes(), story.done.test.table
-    model, (moved, all_), classes = story.done.predictor.model, story.learning, table.classes
+    recipe, sizes, table = done.recipe, done.parts.sizes(), done.test.table
+    model, moved, classes = done.predictor.model, done.learned[0].learnt, table.classes
+    all_ = sum(p.numel() for p in model.parameters())
     named = f"{len(classes)} classes apart" if len(classes) > 6 else f"{', '.join(classes[:-1])} from {classes[-1]}"
     share = f"{_millions(moved)} of {_millions(all_)} weights ({moved / all_:.1%})"
     said = [
         f"{model.backbone.name} learnt to tell {named} on {sizes['train']:,} images of {table.source}, {recipe.size} x "
         f"{recipe.size} pixels; {sizes['val']:,} more served to choose by, {sizes['test']:,} were kept for the test.",
-        f"It started from {story.origin}.",
+        f"It started from {done.start}.",
     ]
-    fitted = story.done.learned[0].fitted
+    fitted = done.fitted
     if fitted is None:
         return " ".join((*said, f"What learnt: {tuned(recipe.tune)}; {share}."))
     policy = recipe.policy if isinstance(recipe.policy, str) else "its own"
@@ -56,7 +57,7 @@ def about(story: Story) -> str:
         f"{_norms(recipe, model)}. Augmentation: {policy}; batches of {recipe.batch}; {recipe.optim.name} at a rate of "
         f"{recipe.optim.lr:g}.",
         _length(fitted, recipe),
-        *_mean(story),
+        *_mean(done),
     ))  # fmt: skip
 
 
@@ -68,16 +69,16 @@ def tuned(choice: Any) -> str:
     return TUNED.get(word) or (FEW[word].format(number) if word in FEW else f"tune={choice}")
 
 
-def cost(report: Report, story: Story) -> None:
+def cost(report: Report, done: Finetuned) -> None:
     """Time by phase, speed, size, machine."""
-    done, model = story.done, story.done.predictor.model
-    fitted, device = done.learned[0].fitted, model.backbone.mean.device
+    model, fitted = done.predictor.model, done.fitted
+    device = model.backbone.mean.device
     size = sum(t.numel() * t.element_size() for t in model.state_dict().values()) * len(done.learned)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} processor"
     facts: dict[str, Cell] = {name: clock(seconds) for name, seconds in done.phases.items()}
     facts["in all, before this report"] = clock(done.seconds)
     if fitted and fitted.seconds:
-        facts["training, images/s"] = f"{fitted.steps * story.recipe.batch / fitted.seconds:.0f}"
+        facts["training, images/s"] = f"{fitted.steps * done.recipe.batch / fitted.seconds:.0f}"
     facts |= {
         "answering, ms/image": f"{1e3 * _pace(done.predictor, done.val):.1f}",
         "weights": _millions(sum(p.numel() for p in model.parameters()) * len(done.learned)),
@@ -97,12 +98,12 @@ def _pace(predictor: Predictor, images: Labelled) -> float:
     return (time.perf_counter() - began) / len(some)
 
 
-def _mean(story: Story) -> list[str]:
-    several = len(story.done.learned)
+def _mean(done: Finetuned) -> list[str]:
+    several = len(done.learned)
     said = [f"The answer is the mean of {several} such networks, each stopped by another part of the training images."]
-    part = story.done.learned[0].share
+    part = done.learned[0].share
     kept = [f"Kept were weights {part:.0%} of the way from start to end."] if part < 1 else []
-    again = ["Then it learnt once more with the validation images."] if story.recipe.refit else []
+    again = ["Then it learnt once more with the validation images."] if done.recipe.refit else []
     return [*(said if several > 1 else []), *kept, *again]
 
 

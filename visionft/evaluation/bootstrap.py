@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from visionft.arrays import Floats
 
+Bounded = tuple[float, float, float]  # a value and its interval
 DRAWS = 1 << 20  # drawn at once: 8 MB of counts
 
 
@@ -28,13 +30,24 @@ def bootstrap(
     return float(low), float(high)
 
 
+def mean_of(values: npt.ArrayLike, *, resamples: int = 1000, seed: int = 0) -> Bounded:
+    """Mean of one value a sample, N, and its interval."""
+    exact = np.asarray(values, np.float64)
+    low, high = bootstrap(lambda counts: counts @ exact / len(exact), len(exact), resamples=resamples, seed=seed)
+    return float(exact.mean()), low, high
+
+
+def named(name: str, found: Bounded) -> dict[str, float]:
+    """A value under its name, and its interval as `_low`, `_high`."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+
+
 def bounded(name: str, statistic: Callable[[Floats], Floats], n: int, resamples: int = 1000) -> dict[str, float]:
     """A statistic of how often each of n samples was drawn, and its interval; nothing where it is not defined."""
     value = float(statistic(np.ones((1, n)))[0])
     if np.isnan(value):
         return {}
-    low, high = bootstrap(statistic, n, resamples=resamples)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    return named(name, (value, *bootstrap(statistic, n, resamples=resamples)))
 
 
 def crossed(hits: Floats, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> tuple[float, float, float]:

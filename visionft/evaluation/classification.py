@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
-from visionft.evaluation.bootstrap import bootstrap
+from visionft.evaluation.bootstrap import mean_of, named
 from visionft.evaluation.ranking import auroc, auroc_interval, average_precision
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def summarise(
     """
     p, y = _checked(probabilities, labels, classes)
     right = (p.argmax(axis=1) == y).astype(np.float64)
-    low, high = bootstrap(lambda counts: counts @ right / len(y), len(y), resamples=resamples, seed=seed)
-    found = {"accuracy": float(right.mean()), "accuracy_low": low, "accuracy_high": high}
+    found = named("accuracy", mean_of(right, resamples=resamples, seed=seed))
     found |= _balanced(confusion(probabilities, labels))
     found |= {"log_loss": log_loss(p, y), "ece": expected_calibration_error(p, y)}
     if len(classes) == 2 and 0 < y.sum() < len(y):
@@ -62,8 +61,14 @@ def confusion(probabilities: Tensor, labels: Tensor) -> Ints:
 
 
 def log_loss(p: Floats, y: Ints) -> float:
-    """Mean of -log p of the true class; a p below float32's epsilon counts as that."""
-    return float(-np.log(p[np.arange(len(y)), y].clip(np.finfo(np.float32).eps, 1)).mean())
+    """Mean of `losses`."""
+    return float(losses(p, y).mean())
+
+
+def losses(p: Floats, y: Ints) -> Floats:
+    """-log p of the true class, N; a p below float32's epsilon counts as that."""
+    found: Floats = -np.log(p[np.arange(len(y)), y].clip(np.finfo(np.float32).eps, 1))
+    return found
 
 
 def expected_calibration_error(p: Floats, y: Ints, bins: int = BINS) -> float:

@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
 
-from .bootstrap import bootstrap
+from .bootstrap import bounded, mean_of, named
 from .calibration import calibrate
 from .conformal import Conformal
+from .probe import fold_of
 
 Rule = Literal["auto", "likeliest", "balanced"]
 RARE = 4  # from this many images of the commonest class to one of the rarest on, `auto` balances
@@ -80,14 +82,14 @@ class Decision:
         """
         p, labels = np.asarray(p, np.float64), np.asarray(labels, np.int64)
         right = (self.choose(p) == labels).astype(np.float64)
-        found = _bounded("accuracy", right, np.ones_like(right))
-        found |= _balanced_bounded(right, labels)
+        found = named("accuracy", mean_of(right))
+        found |= bounded("balanced_accuracy", lambda counts: balanced_accuracy(right, labels, counts), len(labels))
         if self.sets is not None:
-            sure = (~self.sets.unsure(p)).astype(np.float64)
-            held = self.sets.sets(p)[np.arange(len(labels)), labels].astype(np.float64)
-            found |= _bounded("coverage", held, np.ones_like(held)) | _bounded("sure", sure, np.ones_like(sure))
+            sure = ~self.sets.unsure(p)
+            held = self.sets.sets(p)[np.arange(len(labels)), labels]
+            found |= named("coverage", mean_of(held)) | named("sure", mean_of(sure))
             if sure.any():
-                found |= _bounded("accuracy_when_sure", right, sure)
+                found |= named("accuracy_when_sure", mean_of(right[sure]))
         return found
 
     def facts(self) -> dict[str, Any]:
@@ -131,10 +133,11 @@ def exponent(p: Floats, labels: Ints, *, folds: int = 5, seed: int = 0) -> float
     """
     share = np.bincount(labels, minlength=p.shape[1]).clip(0.5) / len(labels)
     right = np.stack([((p * share**-a).argmax(axis=1) == labels) for a in EXPONENTS]).astype(np.float64)
-    fold = _stratified(labels, folds, seed)
-    told = np.concatenate([right[_best(right[:, fold != f], labels[fold != f])][fold == f] for f in range(folds)])
-    truth = np.concatenate([labels[fold == f] for f in range(folds)])
-    helps = balanced_accuracy(told, truth) > balanced_accuracy(right[0], labels)
+    fold = fold_of(torch.from_numpy(labels), folds, seed).numpy()
+    held = [fold == f for f in range(folds)]  # but for a class's only image
+    told = np.concatenate([right[_best(right[:, ~out], labels[~out])][out] for out in held])
+    plain, truth = (np.concatenate([each[out] for out in held]) for each in (right[0], labels))
+    helps = balanced_accuracy(told, truth) > balanced_accuracy(plain, truth)
     return float(EXPONENTS[_best(right, labels)]) if helps else 0.0
 
 
@@ -144,14 +147,6 @@ def _best(right: Floats, labels: Ints) -> int:
     top = np.flatnonzero(scores >= scores.max() - 1e-12)
     end = next((i for i in range(1, len(top)) if top[i] != top[i - 1] + 1), len(top))
     return int(top[:end][(end - 1) // 2])
-
-
-def _stratified(labels: Ints, folds: int, seed: int) -> Ints:
-    order = np.random.default_rng(seed).permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]
-    fold = np.empty(len(labels), np.int64)
-    fold[by_class] = np.arange(len(labels)) % folds
-    return fold
 
 
 def _factors(p: Floats, labels: Ints, classes: Sequence[str], rule: Rule) -> tuple[tuple[float, ...], str]:
@@ -175,19 +170,6 @@ def _promise(sets: Conformal, p: Floats, n: int) -> str:
         f"sets of classes that hold the truth for {1 - sets.miss:.0%} of images like these ({low:.0%} to {high:.0%}, "
         f"given only {n}); not exactly one class for {unsure:.0%} of them: those are unsure, ask a human"
     )
-
-
-def _bounded(name: str, values: Floats, among: Floats) -> dict[str, float]:
-    """Mean of values over the images that count, and its interval."""
-    part = values[among > 0]
-    low, high = bootstrap(lambda counts: counts @ part / len(part), len(part))
-    return {name: float(part.mean()), f"{name}_low": low, f"{name}_high": high}
-
-
-def _balanced_bounded(right: Floats, labels: Ints) -> dict[str, float]:
-    low, high = bootstrap(lambda counts: balanced_accuracy(right, labels, counts), len(labels))
-    name = "balanced_accuracy"
-    return {name: float(balanced_accuracy(right, labels)[0]), f"{name}_low": low, f"{name}_high": high}
 
 
 def _log(p: Floats) -> Floats:

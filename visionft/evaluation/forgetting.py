@@ -15,12 +15,10 @@ from visionft.data.views import Views, batches
 from visionft.errors import DataError
 from visionft.features import EVALUATION, answering
 
-from .bootstrap import bootstrap
+from .bootstrap import mean_of, named
 from .worth import Worth
 
 LEVELS = 4  # of a network whose stages cannot be told from its resolutions
-
-Bounded = tuple[float, float, float]  # a value and its interval
 
 
 def cka(one: Floats, other: Floats) -> float:
@@ -86,21 +84,15 @@ def compare(before: Known, after: Known) -> dict[str, float]:
     one, other = (known.features.numpy() for known in (before, after))
     found = {"cka": cka(one, other), "drift": drift(one, other)}
     if before.said is not None and after.said is not None:
-        found |= _named("agreement", bounded(before.said == after.said))
+        found |= named("agreement", mean_of(before.said == after.said))
     for name, then, now in _hits(before, after):
-        found |= _named(name, bounded(now)) | _named(f"{name}_change", bounded(now.astype(float) - then.astype(float)))
+        found |= named(name, mean_of(now)) | named(f"{name}_change", mean_of(now.astype(float) - then.astype(float)))
     return found
 
 
 def headline(metrics: Mapping[str, float]) -> str:
     """The name of the one number that says most of what was kept."""
     return next(name for name in ("old_accuracy", "probe_accuracy", "agreement", "cka") if name in metrics)
-
-
-def bounded(values: np.ndarray) -> Bounded:
-    """The mean of one value an image, and its 95 % interval over images."""
-    exact = values.astype(np.float64)
-    return float(exact.mean()), *bootstrap(lambda counts: counts @ exact / len(exact), len(exact))
 
 
 def front(rows: Sequence[tuple[float, float]]) -> list[bool]:
@@ -116,7 +108,3 @@ def _hits(before: Known, after: Known) -> list[tuple[str, np.ndarray, np.ndarray
         found.append(("knn_accuracy", before.worth.knn, after.worth.knn))
         found.append(("probe_accuracy", before.worth.probe, after.worth.probe))
     return found
-
-
-def _named(name: str, value: Bounded) -> dict[str, float]:
-    return {name: value[0], f"{name}_low": value[1], f"{name}_high": value[2]}

@@ -14,7 +14,7 @@ from visionft.backbone import Backbone
 from visionft.data.records import Table
 from visionft.features import features, seconds
 
-from .bootstrap import bootstrap
+from .bootstrap import mean_of, named
 from .knn import knn
 from .probe import Probe, fit_probe, fold_of
 
@@ -34,15 +34,13 @@ class Worth:
         """Accuracies and the log-loss; with `bounds`, 95 % bootstrap intervals over the images as `_low`, `_high`."""
         found: dict[str, float] = {}
         for name, hits in (("knn", self.knn), ("probe", self.probe)):
-            found[f"{name}_accuracy"] = float(hits.mean())
-            if bounds:
-                found[f"{name}_accuracy_low"], found[f"{name}_accuracy_high"] = interval(hits)
+            key = f"{name}_accuracy"
+            found |= named(key, mean_of(hits)) if bounds else {key: float(hits.mean())}
         return found | {"probe_log_loss": self.log_loss}
 
     def gain(self, base: Worth) -> tuple[float, float, float]:
         """How much more often the probe is right than that of `base`, image by image, and the 95 % interval."""
-        difference = self.probe.astype(np.float64) - base.probe
-        return float(difference.mean()), *interval(difference)
+        return mean_of(self.probe.astype(np.float64) - base.probe)
 
     def facts(self) -> dict[str, Any]:
         """Everything, as plain JSON values; `Worth.of` reads them."""
@@ -54,11 +52,6 @@ class Worth:
         """Read what `facts` wrote."""
         knn_hits, probe_hits = (np.array([hit == "1" for hit in facts[name]]) for name in ("knn", "probe"))
         return cls(knn_hits, probe_hits, facts["log_loss"])
-
-
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the mean of N values."""
-    return bootstrap(lambda counts: counts @ values.astype(np.float64) / len(values), len(values))
 
 
 def verdict(name: str, trained: Worth, bases: Mapping[str, Worth]) -> str:

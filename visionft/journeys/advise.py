@@ -18,7 +18,7 @@ from visionft.advice import commands, cost, page, report
 from visionft.advice.facts import Data, Facts, Machine, Near, Unlabeled
 from visionft.advice.finding import Finding
 from visionft.advice.measure import LARGER, Looked, distance, measured
-from visionft.advice.page import Said
+from visionft.advice.page import Costs, Said
 from visionft.advice.rules import findings
 from visionft.backbone import Backbone
 from visionft.data.cache import available_memory
@@ -35,6 +35,8 @@ from visionft.precision import native_bf16
 from visionft.recipe import Finetune
 from visionft.tasks.parts import Parts
 from visionft.verbs import Advise
+
+from .ladder import NETWORKS
 
 ENOUGH_GROUPS = 8  # different groups, so that some can be learnt from, chosen by and tested on
 LEAST = 3  # images of a class: one to learn from, one to choose by, one to test on
@@ -223,6 +225,8 @@ def _said(facts: Facts, looked: Looked, ready: Prepared, console: Console, began
     if spent.seconds > PATIENCE:
         fast = cost.finetuning(facts, commands.quick(choice.words), looked)
         made["quick"] = commands.line("finetune", commands.quick(choice.words))
+    if words := commands.ladder(choice.words):
+        made["ladder"] = commands.line("finetune", words)
     if worth.worth != "no":
         words = commands.pretrain_words(facts)
         pre = cost.pretraining(facts, words, looked, ready)
@@ -233,7 +237,8 @@ def _said(facts: Facts, looked: Looked, ready: Prepared, console: Console, began
                 "finetune from pretrained": commands.line("finetune", again),
             }
         made["study"] = commands.line("study", commands.study_words(facts, pre.seconds / 60))
-    return Said(facts, findings(facts), choice, spent, fast, worth, pre, made, time.perf_counter() - began)
+    costs = Costs(spent, dataclasses.replace(spent, seconds=NETWORKS * spent.seconds), fast, pre)
+    return Said(facts, findings(facts), choice, costs, worth, made, time.perf_counter() - began)
 
 
 def _named(source: Any, otherwise: str) -> str:

@@ -16,24 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from visionft import averaging, parallel, runs
 from visionft.arrays import Floats
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
-from visionft.evaluation.bootstrap import bootstrap
-from visionft.log import Console, Sink, clock
+from visionft.evaluation.bootstrap import Bounded, mean_of
+from visionft.evaluation.classification import losses
+from visionft.log import Console, Laps, Sink, clock
 from visionft.recipe import Finetune
-from visionft.tasks.floor import Held
-from visionft.tasks.learn import Learned
+from visionft.tasks.complete import complete
+from visionft.tasks.floor import Floor, Held, measure_floor
+from visionft.tasks.learn import start_of
 from visionft.tasks.measure import Finetuned, asked, line, measure
 from visionft.tasks.parts import Parts
-from visionft.tasks.run import complete, finetune, rehearse
+from visionft.tasks.run import finetune, rehearse
 from visionft.tasks.seal import recall, seal
 
 FOLDS = 3
+NETWORKS = 2 + FOLDS  # trained at most
 SHARES = {"probe-then-full": 0.25, "layerwise": 0.25, "folds": 0.5}  # of the budget, where it is a time
 NAMES = ("auto", "auto:all")
 
@@ -45,7 +47,7 @@ class Rung:
     name: str
     done: Finetuned
     losses: Floats  # of every validation image
-    gain: tuple[float, float, float] | None = None  # over the best before: mean, and its 95 % interval
+    gain: Bounded | None = None  # over the best before: mean, and its 95 % interval
 
     @property
     def loss(self) -> float:
@@ -82,8 +84,9 @@ def climb(
     ready = prepared or prepare(recipe, console, labelled=True)
     parts, out = Parts.deal(ready, recipe), Path(recipe.out)
     runs.begin(out, recipe, ready.table.fingerprint)
+    low = measure_floor(start_of(recipe), parts, recipe.size, console)
     rungs: list[Rung] = []
-    for name, take in _rungs(recipe, parts, ready, console, log, rungs).items():
+    for name, take in _rungs(recipe, parts, low, rungs, console, log).items():
         console.say(f"rung {len(rungs) + 1}: {name}")
         rungs.append(_judged(name, take(), rungs))
         console.say(f"  {words(rungs)}")
@@ -91,12 +94,12 @@ def climb(
             break
     best = min(rungs, key=lambda rung: rung.loss)
     console.say(f"chosen: {best.name}; test: {line(best.done.metrics['finetuned'])}")
-    chosen = dataclasses.replace(best.done, out=out, seconds=time.perf_counter() - began)
-    chosen.metrics = {
-        **chosen.metrics,
-        **{f"rung: {r.name}": r.done.metrics["finetuned"] for r in rungs[1:] if r is not best},
-    }
-    seal(chosen, recipe, parts, console, ladder=[rung.row(rung is best) for rung in rungs])
+    own = dataclasses.replace(best.done.recipe, out=recipe.out, report=recipe.report)
+    others = {f"rung: {r.name}": r.done.metrics["finetuned"] for r in rungs[1:] if r is not best}
+    chosen = dataclasses.replace(
+        best.done, recipe=own, metrics=best.done.metrics | others, phases={"all rungs": time.perf_counter() - began}
+    )
+    seal(chosen, console, ladder=[rung.row(rung is best) for rung in rungs])
     return chosen
 
 
@@ -104,7 +107,7 @@ def plan(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     """Say what climbing would do and cost at most; nothing is written."""
     recipe = _complete(recipe)
     single = rehearse(dataclasses.replace(recipe, tune="layerwise", adapter="none"), console=console)
-    most = f"at most {recipe.minutes:g} minutes" if recipe.minutes else f"at most {2 + FOLDS} times what is said here"
+    most = f"at most {recipe.minutes:g} minutes" if recipe.minutes else f"at most {NETWORKS} times what is said here"
     return [
         f"the ladder: {', '.join(('probe', 'probe-then-full or adapter', 'layerwise', 'soup', f'{FOLDS} folds'))}",
         f"it takes {most}; a network of the rung `layerwise`:",
@@ -136,17 +139,16 @@ def _complete(recipe: Finetune) -> Finetune:
 
 
 def _rungs(
-    recipe: Finetune, parts: Parts, ready: Prepared, console: Console, log: Sequence[Sink], rungs: Sequence[Rung]
+    recipe: Finetune, parts: Parts, low: Floor, rungs: Sequence[Rung], console: Console, log: Sequence[Sink]
 ) -> dict[str, Callable[[], Finetuned]]:
     """The rungs by name, cheapest first, and what takes them."""
 
     def run(name: str, share: float, **changes: Any) -> Callable[[], Finetuned]:
         out = str(Path(recipe.out) / "rungs" / name)
         own = dataclasses.replace(recipe, out=out, report=False, **_budget(recipe, share), **changes)
-        done = (Path(out) / "run.json").is_file()
-        return lambda: recall(Path(out), own, parts) if done else finetune(
-            own, console=console, log=log, prepared=ready
-        )  # fmt: skip
+        if (Path(out) / "run.json").is_file():
+            return lambda: recall(own, parts, low.features)
+        return lambda: finetune(own, console=console, log=log, prepared=parts.ready, low=low)
 
     plain = dataclasses.replace(recipe, adapter="none")
     second = "probe-then-full" if recipe.adapter == "none" else "adapter"
@@ -154,7 +156,7 @@ def _rungs(
         "probe": run("probe", 0, tune="probe", adapter="none"),
         second: run(second, SHARES["probe-then-full"], tune="probe-then-full", average=True),
         "layerwise": run("layerwise", SHARES["layerwise"], tune="layerwise", adapter="none", average=True),
-        "soup": lambda: _soup(plain, parts, rungs, console),
+        "soup": lambda: _soup(plain, parts, low, rungs, console),
         "folds": run("folds", SHARES["folds"], tune="layerwise", adapter="none", average=True, folds=FOLDS),
     }
 
@@ -163,26 +165,26 @@ def _budget(recipe: Finetune, share: float) -> dict[str, Any]:
     return {"minutes": recipe.minutes * share} if recipe.minutes and share else {}
 
 
-def _soup(recipe: Finetune, parts: Parts, rungs: Sequence[Rung], console: Console) -> Finetuned:
+def _soup(recipe: Finetune, parts: Parts, low: Floor, rungs: Sequence[Rung], console: Console) -> Finetuned:
     """The greedy mean of the networks that were trained whole, tried on the validation images."""
-    began = time.perf_counter()
+    laps = Laps()
     made = [r.done.learned[0] for r in rungs if r.name != "probe" and r.done.learned[0].model.backbone.adapter is None]
-    model = copy.deepcopy(made[-1].model)
-    learned = [Learned(model, made[-1].fitted)]
+    learned = [dataclasses.replace(made[-1], model=copy.deepcopy(made[-1].model))]
     recipe = dataclasses.replace(recipe, tune="soup", out=str(Path(recipe.out) / "rungs" / "soup"))
     predictor = asked(recipe, parts, learned)
+
+    def held() -> Tensor:
+        return predictor.probabilities(parts.val.pixels)
+
     kept = averaging.soup(
-        model,
+        learned[0].model,
         [found.model.state_dict() for found in made],
-        lambda: -float(_losses(predictor.probabilities(parts.val.pixels), parts.val.labels).mean()),
+        lambda: -float(_losses(held(), parts.val.labels).mean()),
     )
     console.say(f"  a mean of {len(kept)} of {len(made)} networks")
-    held = Held(predictor.probabilities(parts.val.pixels), parts.val.labels)
-    low = rungs[0].done
-    test = {name: low.probabilities[name] for name in ("probe", "knn")}
-    validation = {**low.validation, "finetuned": held.p}
-    done = measure(recipe, parts, learned, held, console, test=test, validation=validation)
-    done.seconds = time.perf_counter() - began
+    done = measure(recipe, parts, learned, Held(held(), parts.val.labels), low, console)
+    laps.end("soup")
+    done.phases = laps.seconds
     return done
 
 
@@ -190,13 +192,9 @@ def _judged(name: str, done: Finetuned, before: Sequence[Rung]) -> Rung:
     told = done.validation["probe" if name == "probe" else "finetuned"]
     rung = Rung(name, done, _losses(told, done.val.labels))
     if before:
-        difference = min(before, key=lambda r: r.loss).losses - rung.losses
-        low, high = bootstrap(lambda counts: counts @ difference / len(difference), len(difference))
-        rung.gain = (float(difference.mean()), low, high)
+        rung.gain = mean_of(min(before, key=lambda r: r.loss).losses - rung.losses)
     return rung
 
 
 def _losses(p: Tensor, labels: Tensor) -> Floats:
-    eps = float(np.finfo(np.float32).eps)
-    losses: Floats = -np.log(p.double().numpy()[np.arange(len(labels)), labels.numpy()].clip(eps, 1))
-    return losses
+    return losses(p.double().numpy(), labels.numpy())

@@ -12,9 +12,9 @@ from visionft.errors import ConfigError
 from visionft.log import Console
 from visionft.rates import Sweep, sweep
 from visionft.retention.retained import retained
-from visionft.tasks.learn import begin, probed
+from visionft.tasks.complete import complete
+from visionft.tasks.learn import begin, probed, start_of
 from visionft.tasks.parts import Parts
-from visionft.tasks.run import complete
 from visionft.verbs import LrFind
 
 from .ladder import NAMES
@@ -32,7 +32,8 @@ def lr_find(recipe: LrFind, *, console: Console | None = None) -> Sweep:
     complete(recipe)  # what a run would refuse is refused here, too
     parts = Parts.deal(prepare(recipe, console, labelled=True), recipe)
     parts = dataclasses.replace(parts, retained=retained(recipe, console))
-    begun = begin(recipe, parts, probed(recipe, parts) if recipe.tune != "full" else None)
+    start = start_of(recipe)
+    begun = begin(recipe, parts, start, probed(recipe, parts, start))
     console.say(f"{recipe.sweep} steps on a copy, at rates from {recipe.low:g} to {recipe.high:g}")
     found = sweep(begun.learner, begun.images, recipe, low=recipe.low, high=recipe.high, steps=recipe.sweep)
     if recipe.figure:

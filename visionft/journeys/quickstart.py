@@ -21,9 +21,7 @@ from visionft.pretraining.run import Pretrained, pretrain
 from visionft.recipe import Finetune, Optim, Pretrain
 from visionft.report import Report
 from visionft.tasks.measure import Finetuned, line
-from visionft.tasks.parts import Parts
 from visionft.tasks.run import finetune
-from visionft.tasks.seal import story
 from visionft.train import Metrics
 from visionft.verbs import Quickstart
 
@@ -114,8 +112,7 @@ class _Story:
         )
         report.figure(plots.interval_bars(names, values, lows, highs, published), "Accuracy on the test images")
         report.text(self._words(pre, done))
-        recipe = self.finetune(pre)
-        chapters.finetuned(report, story(done, recipe, Parts.deal(self.ready, recipe)))
+        chapters.finetuned(report, done)
         chapters.pretraining(report, pre.out, pre.verdict)
         report.heading("This run")
         report.facts({"seed": str(self.recipe.seed), "photos": len(self.ready.table), **info["versions"]})
@@ -175,6 +172,7 @@ def _finetune(recipe: Quickstart, backbone: str, weights: str) -> Finetune:
         weights=weights,
         minutes=recipe.finetune_minutes,
         policy="inspection",
+        report=False,  # this journey's says it all
         log_every=4,
         seed=recipe.seed,
         out=recipe.out,

@@ -22,7 +22,8 @@ from visionft.log import Console
 from visionft.order import seed_of
 from visionft.recipe import Finetune
 from visionft.report import Report
-from visionft.tasks.run import complete, finetune
+from visionft.tasks.complete import complete
+from visionft.tasks.run import finetune
 from visionft.verbs import Search
 
 from .space import space

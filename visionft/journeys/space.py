@@ -12,7 +12,7 @@ import yaml
 from visionft import config
 from visionft.errors import ConfigError
 from visionft.recipe import Finetune
-from visionft.tasks.run import complete
+from visionft.tasks.complete import complete
 
 FIXED = (
     "data", "size", "channels", "white", "bad", "cache", "out", "seed", "test", "val", "by_group", "metric",

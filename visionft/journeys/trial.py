@@ -18,9 +18,9 @@ from visionft.errors import DivergedError
 from visionft.log import Console, read_metrics
 from visionft.recipe import Finetune
 from visionft.retention.retained import retained
-from visionft.tasks.learn import begin, probed
+from visionft.tasks.complete import complete
+from visionft.tasks.learn import begin, probed, start_of
 from visionft.tasks.parts import Parts
-from visionft.tasks.run import complete
 from visionft.train import Metrics, Stop, fit
 
 from .space import Choice, Range
@@ -52,8 +52,8 @@ def tried(
 
 def _judged(recipe: Finetune, parts: Parts, trial: Any, out: Path) -> dict[str, Any]:
     """Train as `finetune` would and say what the validation images say; test images are not looked at."""
-    head = probed(recipe, parts) if recipe.tune != "full" else None
-    model, learner, images, evaluate = begin(recipe, parts, head)
+    start = start_of(recipe)
+    model, learner, images, evaluate = begin(recipe, parts, start, probed(recipe, parts, start))
     if recipe.tune == "probe":
         metrics = evaluate(model.eval())
         score(recipe.metric, metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from visionft.evaluation.worth import Labelled
 from visionft.report import Cell, Report
 
 from .answers import answered
+from .judge import compared, headline, per_group
 from .rules import Band
-from .run import Tuned, headline
+from .run import Tuned
 
 Metrics = Mapping[str, float]
 SHOWN = {
@@ -35,6 +37,7 @@ def write(done: Tuned) -> None:
     overview(report, done)
     for target in done.dealt.targets:
         head(report, target, done)
+    groups(report, done)
     report.heading("Decision")
     report.text("\n\n".join(f"{said[0].upper()}{said[1:]}." for rule in done.predictor.rules.values()
                             for said in rule.words) or "Every head is answered by what is likeliest.")  # fmt: skip
@@ -55,6 +58,21 @@ def overview(report: Report, done: Tuned) -> None:
         cells = [_cell(metrics, key) for metrics in done.metrics.values()]
         rows.append([target.column, key.rpartition("/")[2].replace("_", " "), *cells])
     report.table(["", "measure", *done.metrics], rows, "Test images", NOTE)
+
+
+def groups(report: Report, done: Tuned) -> None:
+    """One row a group of test images, one number a head, where there are groups."""
+    table = done.dealt.parts.test.table
+    if not table.grouped or len(set(table.groups)) < 2:
+        return
+    keys, count = [compared(target) for target in done.dealt.targets], Counter(table.groups)
+    rows: list[list[Cell]] = [
+        [group, count[group], *(_cell(done.metrics["finetuned"], per_group(key, group)) for key in keys)]
+        for group in sorted(count)
+    ]
+    report.heading("By group")
+    names = [key.replace("/", ", ").replace("_", " ") for key in keys]
+    report.table(["group", "test images", *names], rows, note="95 % bootstrap intervals; mae is better when lower.")
 
 
 def head(report: Report, target: Target, done: Tuned) -> None:

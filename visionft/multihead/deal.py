@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from visionft.arrays import Floats
-from visionft.data import asked, split
+from visionft.data import asked
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.records import Table, fingerprint
 from visionft.data.sources import read
@@ -78,11 +78,5 @@ def _known(targets: tuple[Target, ...], table: Table, console: Console) -> Table
 
 
 def _deal(ready: Prepared, targets: tuple[Target, ...], recipe: Finetune) -> Parts:
-    held = 0.0 if any(record.split == "test" for record in ready.table) else recipe.test
-    shares = {"val": recipe.val * (1 - held)} | ({"test": held} if held else {})
     table = ready.table if recipe.by_group else stratified(ready.table, targets, encode(targets, ready.table))
-    tables = split.split(table, shares, seed=recipe.seed, by_group=recipe.by_group)
-    place = {id(record): at for at, record in enumerate(table)}
-    places = {name: [place[id(record)] for record in tables[name]] if name in tables else []
-              for name in ("train", "val", "test")}  # fmt: skip
-    return Parts(ready, places)
+    return Parts.of(ready, table, recipe)

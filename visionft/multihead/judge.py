@@ -21,16 +21,20 @@ from .rules import Band, Cuts, Rule, median
 
 Metrics = dict[str, float]
 SMALL = ("mae", "rmse", "ece")  # better when lower, though their names do not say so
+HEADLINES = {"classes": "accuracy", "flags": "average_precision", "number": "r2", "levels": "kappa"}
+COMPARED = {"classes": "accuracy", "flags": "auroc", "number": "mae", "levels": "mae"}
 EPS = float(np.finfo(np.float32).eps)
 
 
 def judge(
-    targets: Sequence[Target], said: Floats, values: Floats, rules: Mapping[str, Rule], *, resamples: int = 1000
-) -> Metrics:
+    targets: Sequence[Target], said: Floats, values: Floats, rules: Mapping[str, Rule], *,
+    groups: Sequence[str] | None = None, resamples: int = 1000,
+) -> Metrics:  # fmt: skip
     """COLUMN/METRIC of answers (N A, numbers in their unit) against the truth (N V), images without it left out.
 
     Also COLUMN/loss, as it is trained for, and `log_loss`, their mean; with several columns of flags
-    mean_average_precision over all of them. What the images leave undefined is left out, it is never nan.
+    mean_average_precision over all of them. With groups (N), COLUMN/METRIC/GROUP of the number that columns are
+    `compared` by. What the images leave undefined is left out, it is never nan.
     """
     found = losses(targets, said, values)
     for target, out, own in zip(targets, parts(targets, "answers"), parts(targets), strict=True):
@@ -38,7 +42,24 @@ def judge(
         if known.any():
             own_metrics = _judge(target, said[known, out], values[known, own], rules[target.column], resamples)
             found |= {f"{target.column}/{name}": value for name, value in own_metrics.items()}
-    return found | _over_columns(targets, said, values, resamples)
+    found |= _over_columns(targets, said, values, resamples)
+    return found if groups is None else found | _by_group(targets, said, values, rules, np.asarray(groups), resamples)
+
+
+def headline(target: Target) -> str:
+    """The key of the one number that sums a head up."""
+    return _key(target, HEADLINES, "mean_average_precision")
+
+
+def compared(target: Target) -> str:
+    """The key of the one number that groups of images are compared by: it asks nothing of how the truth is spread."""
+    return _key(target, COMPARED, "mean_f1")
+
+
+def _key(target: Target, names: Mapping[str, str], over_flags: str) -> str:
+    if isinstance(target, Flags) and target.listed:
+        return f"{target.column}/{over_flags if target.width > 1 else f'{target.names[0]}/{names[target.kind]}'}"
+    return f"{target.column}/{names[target.kind]}"
 
 
 def watched(targets: Sequence[Target], said: Floats, values: Floats, rules: Mapping[str, Rule]) -> Metrics:
@@ -90,6 +111,26 @@ def _judge(target: Target, said: Floats, values: Floats, rule: Rule, resamples: 
             error = values[:, 0] - said[:, 0]
             return found | ({} if half is None else held(error, half, resamples=resamples) | {"half_width": half})
     raise NotImplementedError(target.kind)
+
+
+def _by_group(
+    targets: Sequence[Target], said: Floats, values: Floats, rules: Mapping[str, Rule], groups: np.ndarray,
+    resamples: int,
+) -> Metrics:  # fmt: skip
+    """What columns are compared by, on the images of each group, with its interval."""
+    found: Metrics = {}
+    for group in np.unique(groups):
+        own = groups == group
+        inside = judge(targets, said[own], values[own], rules, resamples=resamples)
+        keys = [f"{compared(target)}{end}" for target in targets for end in ("", "_low", "_high")]
+        found |= {per_group(key, group): inside[key] for key in keys if key in inside}
+    return found
+
+
+def per_group(key: str, group: str) -> str:
+    """The key of a metric on the images of one group; an interval's end stays at the end."""
+    name, end = next(((key.removesuffix(e), e) for e in ("_low", "_high") if key.endswith(e)), (key, ""))
+    return f"{name}/{group}{end}"
 
 
 def _over_columns(targets: Sequence[Target], said: Floats, values: Floats, resamples: int) -> Metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -9,27 +10,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from visionft import backbones, config, objective, parallel, preprocessing, runs, tuning
-from visionft.adapters.attach import check
+from visionft import config, objective, parallel
 from visionft.arrays import Floats
+from visionft.backbone import Backbone
 from visionft.data.asked import columns
-from visionft.data.targets import Flags, Target
+from visionft.data.targets import Target
 from visionft.data.views import Views
-from visionft.errors import ConfigError, DivergedError
+from visionft.errors import ConfigError
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
+from visionft.tasks.complete import budgeted
 from visionft.tasks.heads import Heads
-from visionft.tasks.learn import Begun, Learned, attach, images_of, train
-from visionft.tasks.run import EPOCHS
+from visionft.tasks.learn import (
+    Begun,
+    Learned,
+    attach,
+    images_for,
+    images_of,
+    refuse_infinite,
+    start_of,
+    task_on,
+    train,
+)  # fmt: skip
+from visionft.tasks.run import open_run
 from visionft.train import Fitted, Metrics
 
 from .deal import Dealt
 from .floor import Floor
-from .judge import judge, watched
+from .judge import headline, judge, watched
 from .predictor import HEADS, HeadsPredictor
 from .rules import decide
 
@@ -38,13 +49,19 @@ from .rules import decide
 class Tuned:
     """A finished run of several heads, with what the report shows."""
 
-    out: Path
+    recipe: Finetune
+    start: str  # where the weights came from that training began with
     predictor: HeadsPredictor
     dealt: Dealt
     metrics: dict[str, Metrics]  # "probe" (the floor) and "finetuned", on the test images
     said: dict[str, Floats]  # of the test images, N A each, numbers in their unit
     learned: Learned
     seconds: float = 0.0
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        return Path(self.recipe.out)
 
     @property
     def fitted(self) -> Fitted | None:
@@ -60,15 +77,11 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     console, began = console or Console(quiet=parallel.rank() > 0), time.perf_counter()
     recipe = complete(recipe)
     dealt = Dealt.of(recipe, console)
-    parts, (model, training) = dealt.parts, build(recipe, dealt)
-    if recipe.adapter != "none":
-        attach(recipe, build(recipe, dealt)[0])  # what does not fit must be said before anything is written
-    runs.begin(Path(recipe.out), recipe, dealt.fingerprint)
-    console.say(f"{len(parts.train.table)} images to train, {len(parts.val.table)} to choose by, "
-                f"{len(parts.test.table)} to test. Start: {model.backbone.loaded}")  # fmt: skip
-    if doubt := preprocessing.check(model.backbone, parts.ready.pixels, recipe.size):
-        console.say(doubt)
-    low = Floor.of(model.backbone, dealt, recipe.size, console)
+    parts, start = dealt.parts, start_of(recipe)
+    model, training = build(recipe, dealt, start)
+    attach(recipe, copy.deepcopy(model))  # what does not fit must be said before anything is written
+    open_run(recipe, parts, start, dealt.fingerprint, console)
+    low = Floor.of(start, dealt, recipe.size, console)
     if recipe.tune == "probe":  # a probe is solved, not trained
         model.start_from(low.known.weight, low.known.bias)
         learned, held = Learned(model), (low.held_out(recipe.seed), low.values)
@@ -77,28 +90,22 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
         held = answering(recipe, learned.model, dealt).numbers(parts.val.pixels), dealt.values(parts.val)
     done = _measure(recipe, dealt, learned, held, low, console)
     done.seconds = time.perf_counter() - began
-    seal(done, recipe, console)
+    seal(done, console)
     return done
 
 
 def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     """Say what a recipe would do and cost; nothing is written."""
     recipe, console = complete(recipe), console or Console()
-    model, training = build(recipe, Dealt.of(recipe, console, dry=True))
+    model, training = build(recipe, Dealt.of(recipe, console, dry=True), start_of(recipe))
     attach(recipe, model)
     return plan(model, training, recipe)
 
 
-def build(recipe: Finetune, dealt: Dealt) -> tuple[Heads, Views]:
-    """The heads on their backbone, and the images they train on."""
-    torch.manual_seed(recipe.seed)
-    cls, options = objective.find(recipe.task)
-    backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
-    model: Any = cls(backbone, targets=[target.facts() for target in dealt.targets], **options)
-    part, side = dealt.parts.train, {"image": recipe.size}
-    views = {"image": dataclasses.replace(model.sees["image"], policy=recipe.policy)}
-    known = model.columns(part.pixels, part.table, recipe.size)
-    return model, Views(part.pixels, views, side, columns=known, channels=recipe.channels, seed=recipe.seed)
+def build(recipe: Finetune, dealt: Dealt, start: Backbone) -> tuple[Heads, Views]:
+    """The heads on a copy of the start, and the images they train on."""
+    part, model = dealt.parts.train, task_on(recipe, start, targets=[target.facts() for target in dealt.targets])
+    return model, images_for(recipe, model, part, columns=model.columns(part.pixels, part.table, recipe.size))
 
 
 def answering(recipe: Finetune, model: Any, dealt: Dealt) -> HeadsPredictor:
@@ -121,18 +128,7 @@ def complete(recipe: Finetune) -> Finetune:
         raise ConfigError(f"{given[0]} is for one label an image, not for columns (target=); leave {given[0]} out")
     if str(recipe.tune).startswith("auto"):
         raise ConfigError("tune=auto is for one label an image, not for columns (target=); try tune=probe-then-full")
-    tuning.check(recipe.tune)
-    if recipe.adapter != "none":
-        check(recipe.adapter)
-    trained = {"adapter": recipe.adapter != "none", "average": recipe.average}
-    if recipe.tune == "probe" and any(trained.values()):
-        key = next(name for name, asked in trained.items() if asked)
-        raise ConfigError(f"tune=probe trains nothing that {key} could act on; leave tune out, or leave {key} out")
-    if recipe.average and recipe.tune == "full":
-        raise ConfigError("average needs a start that answers already; take tune=probe-then-full")
-    if recipe.steps or recipe.epochs or recipe.minutes:
-        return recipe
-    return dataclasses.replace(recipe, epochs=EPOCHS)
+    return budgeted(recipe)
 
 
 def _learn(
@@ -146,8 +142,7 @@ def _learn(
 
     def evaluate(_: Any) -> Metrics:
         said = predictor.numbers(val.pixels, quick=True)
-        if not np.isfinite(said).all():
-            raise DivergedError("the network's answers to validation images are not finite; try a third of optim.lr")
+        refuse_infinite(torch.from_numpy(said))
         return watched(dealt.targets, said, values, predictor.rules)
 
     return train(recipe, Begun(model, model, training, evaluate), Path(recipe.out), console, log)
@@ -164,24 +159,15 @@ def _measure(
     test, plain = dealt.parts.test, predictor.rules
     said = {"probe": low.known.answers(low.test_z), "finetuned": predictor.numbers(test.pixels)}
     predictor.rules = rules
-    values = dealt.values(test)
+    values, groups = dealt.values(test), test.table.groups if test.table.grouped else None
     metrics = {
-        name: judge(dealt.targets, numbers, values, rules if name == "finetuned" else plain)
+        name: judge(dealt.targets, numbers, values, rules if name == "finetuned" else plain, groups=groups)
         for name, numbers in said.items()
     }
     for name, found in metrics.items():
         console.say(f"  test, {'floor, probe on frozen features' if name == 'probe' else recipe.tune}: "
                     f"{line(dealt.targets, found)}")  # fmt: skip
-    return Tuned(Path(recipe.out), predictor, dealt, metrics, said, learned)
-
-
-HEADLINES = {"classes": "accuracy", "flags": "average_precision", "number": "r2", "levels": "kappa"}
-
-
-def headline(target: Target) -> str:
-    """The key of the one number that sums a head up."""
-    several = isinstance(target, Flags) and target.width > 1
-    return f"{target.column}/{'mean_average_precision' if several else HEADLINES[target.kind]}"
+    return Tuned(recipe, low.start, predictor, dealt, metrics, said, learned)
 
 
 def line(targets: Sequence[Target], m: Metrics) -> str:

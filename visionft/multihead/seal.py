@@ -7,18 +7,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from visionft import checkpoint, parallel, runs
+from visionft import checkpoint, config, parallel
 from visionft.atomic import replace
 from visionft.log import Console
-from visionft.recipe import Finetune
-from visionft.tasks.learn import images_of
-from visionft.tasks.seal import keep_adapter
+from visionft.tasks.seal import about, keep_adapter
 
 from .chapter import write
 from .run import Tuned
 
 
-def seal(done: Tuned, recipe: Finetune, console: Console) -> None:
+def seal(done: Tuned, console: Console) -> None:
     """Write a run that has been measured."""
     out, model = done.out, done.learned.model
     if model.backbone.adapter is not None:
@@ -29,24 +27,16 @@ def seal(done: Tuned, recipe: Finetune, console: Console) -> None:
     tensors = {f"test/{name}": torch.from_numpy(numbers.copy()) for name, numbers in done.said.items()}
     truth = torch.from_numpy(done.dealt.values(done.dealt.parts.test))
     replace(out / "answers.safetensors", lambda file: save_file({**tensors, "test/truth": truth}, file))
-    if recipe.report:
+    if done.recipe.report:
         write(done)
-    checkpoint.finish(out, model, _info(done, recipe))
+    checkpoint.finish(out, model, _info(done))
 
 
-def _info(done: Tuned, recipe: Finetune) -> dict[str, Any]:
-    model, parts = done.learned.model, done.dealt.parts
-    return {
-        "verb": "finetune",
-        "task": {**recipe.task, "targets": [target.facts() for target in done.dealt.targets]},
-        "images": images_of(recipe),
-        "start": str(model.backbone.loaded),
+def _info(done: Tuned) -> dict[str, Any]:
+    name, options = config.named(done.recipe.task, "task")
+    return about(done.recipe, done.dealt.parts, done.start, done.learned) | {
+        "task": {"name": name, **options, "targets": [target.facts() for target in done.dealt.targets]},
         "metrics": done.metrics,
         "rules": {column: rule.facts() for column, rule in done.predictor.rules.items()},
-        "backbone": model.backbone.spec(),
-        "fitted": done.fitted.facts() if done.fitted else None,
-        "share": done.learned.share,
         "seconds": done.seconds,
-        "data": parts.ready.facts() | parts.sizes(),
-        "versions": runs.versions(),
     }

@@ -15,7 +15,8 @@ from torch import Tensor
 from visionft import parallel
 from visionft.arrays import Floats
 from visionft.averaging import between
-from visionft.evaluation.forgetting import Known, bounded, cka, compare, drift, front, headline, stages
+from visionft.evaluation.bootstrap import mean_of, named
+from visionft.evaluation.forgetting import Known, cka, compare, drift, front, headline, stages
 from visionft.evaluation.probe import Probe
 from visionft.evaluation.worth import Labelled, cross_validated
 from visionft.weights import OldHead
@@ -139,9 +140,9 @@ def _row(
     """One share of the way: the new task on validation images, and what is retained."""
     start = {name: tensor.to(end[name].device) for name, tensor in before.state.items()} if share < 1 else end
     model.load_state_dict(between(start, end, share))
-    target, low, high = bounded((says().argmax(1) == val.labels).numpy())
+    target = named("target", mean_of(says().argmax(1) == val.labels))
     kept = compare(before.known, before.judge.look(model.backbone))
-    return {"share": share, "target": target, "target_low": low, "target_high": high} | kept
+    return {"share": share} | target | kept
 
 
 def _copied(model: Any) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ class Held:
 class Floor:
     """A probe of all images that may be looked at, and one of the training images alone, with what they answer."""
 
+    features: dict[str, Tensor]  # of train, val and test, N D each
     known: Probe
     train: Probe
     test: dict[str, Tensor]  # by "probe" and "knn" of all known images: N C
@@ -46,4 +47,4 @@ def measure_floor(backbone: Backbone, parts: Parts, size: int, console: Console)
     train, validation = worth.floor(z["train"], parts.train.labels, z["val"], classes)
     told = worth.out_of_fold(known, labels, classes, probe.l2)
     judged = ~told.isnan().any(1)
-    return Floor(probe, train, test, validation, Held(told[judged], labels[judged], own=False))
+    return Floor(z, probe, train, test, validation, Held(told[judged], labels[judged], own=False))

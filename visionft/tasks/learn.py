@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from visionft import averaging, backbones, config, objective, runs, tuning
+from visionft import averaging, backbones, config, objective, runs
 from visionft.adapters.attach import adapt
+from visionft.backbone import Backbone
 from visionft.best import score
 from visionft.data.views import Views
 from visionft.errors import DivergedError
@@ -25,8 +28,9 @@ from visionft.recipe import Finetune
 from visionft.retention import remedies
 from visionft.train import Fitted, Metrics, fit
 
+from .networks import network
 from .parts import Parts
-from .predictor import Predictor, network
+from .predictor import Predictor
 
 
 @dataclass
@@ -36,32 +40,57 @@ class Learned:
     model: Any
     fitted: Fitted | None = None
     share: float = 1.0  # of the way from start to end, where `average` looked for the best
+    learnt: int = 0  # weights that had learnt by the end, an adapter's included
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        fitted = self.fitted.facts() if self.fitted else None
+        return {
+            "backbone": self.model.backbone.spec(), "fitted": fitted, "share": self.share, "learnt": self.learnt,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, model: Any, facts: Mapping[str, Any]) -> Learned:
+        """Read what `facts` wrote."""
+        return cls(model, Fitted(**facts["fitted"]) if facts["fitted"] else None, facts["share"], facts["learnt"])
 
 
-def build(recipe: Finetune, parts: Parts) -> tuple[Any, Views]:
-    """The task on its backbone, and the images it trains on."""
+def start_of(recipe: Finetune) -> Backbone:
+    """The network as it is before any training; every network of a run begins as a copy of it."""
     torch.manual_seed(recipe.seed)
-    cls, options = objective.find(recipe.task)
-    backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
-    model: Objective = cls(backbone, **{**filled(cls, parts), **options})
-    views = {"image": dataclasses.replace(model.sees["image"], policy=recipe.policy)}
-    training = Views(
-        parts.train.pixels,
-        views,
-        {"image": recipe.size},
-        labels=parts.train.table.labels,
-        channels=recipe.channels,
-        seed=recipe.seed,
-    )
-    return model, training
+    return backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
 
 
-def filled(task: type[Objective], parts: Parts) -> dict[str, Any]:
-    """What a task is told of the training images, as far as it asks."""
+def build(recipe: Finetune, parts: Parts, start: Backbone) -> tuple[Any, Views]:
+    """The task on a copy of the start, and the images it trains on."""
+    model = task_on(recipe, start, **told(parts))
+    return model, images_for(recipe, model, parts.train, labels=parts.train.table.labels)
+
+
+def told(parts: Parts) -> dict[str, Any]:
+    """What a task may want to know of the training images."""
     table = parts.train.table
     counts = np.bincount(table.labels, minlength=len(table.classes)).tolist()
-    return {name: value for name, value in (("classes", len(counts)), ("counts", counts))
-            if name in config.options(task)}  # fmt: skip
+    return {"classes": len(counts), "counts": counts}
+
+
+def task_on(recipe: Finetune, start: Backbone, **told: Any) -> Any:
+    """The recipe's task on a copy of the start, told as much as it asks for; its head is a function of the seed."""
+    torch.manual_seed(recipe.seed)
+    cls, options = objective.find(recipe.task)
+    return cls(copy.deepcopy(start), **{**filled(cls, told), **options})
+
+
+def filled(task: type[Objective], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what a task may want to know, what it asks for."""
+    return {name: value for name, value in told.items() if name in config.options(task)}
+
+
+def images_for(recipe: Finetune, model: Any, part: Labelled, **known: Any) -> Views:
+    """Images to train on, as the task sees them and the recipe changes them, with what is known of each."""
+    views = {"image": dataclasses.replace(model.sees["image"], policy=recipe.policy)}
+    size = {"image": recipe.size}
+    return Views(part.pixels, views, size, channels=recipe.channels, seed=recipe.seed, **known)
 
 
 def attach(recipe: Finetune, model: Any) -> None:
@@ -69,16 +98,6 @@ def attach(recipe: Finetune, model: Any) -> None:
     if recipe.adapter != "none":
         torch.manual_seed(recipe.seed)
         adapt(model.backbone, recipe.adapter)
-
-
-def learning(recipe: Finetune, parts: Parts) -> tuple[int, int]:
-    """How many weights learn at any time of a run, an adapter's included, and how many the network has."""
-    model, _ = build(recipe, parts)
-    count = sum(p.numel() for p in model.parameters())
-    if recipe.tune == "probe":
-        return sum(p.numel() for p in model.head.parameters()), count
-    attach(recipe, model)
-    return sum(p.numel() for group in tuning.groups(model, recipe) for p in group["params"]), count
 
 
 class Begun(NamedTuple):
@@ -90,9 +109,9 @@ class Begun(NamedTuple):
     evaluate: Callable[[Any], Metrics]
 
 
-def begin(recipe: Finetune, parts: Parts, head: Probe | None) -> Begun:
+def begin(recipe: Finetune, parts: Parts, start: Backbone, head: Probe | None) -> Begun:
     """Everything that training takes; `head` is a probe of the training images to begin with."""
-    model, training = build(recipe, parts)
+    model, training = build(recipe, parts, start)
     if head is not None:
         model.start_from(head.weight, head.bias)
     learner, images = remedies.kept(recipe, model, training, parts.retained)
@@ -101,23 +120,25 @@ def begin(recipe: Finetune, parts: Parts, head: Probe | None) -> Begun:
     return Begun(model, learner, images, evaluate)
 
 
-def probed(recipe: Finetune, parts: Parts) -> Probe:
-    """A probe of the training images on the features that the run starts from."""
-    features = parts.train.features(build(recipe, parts)[0].backbone, recipe.size)
+def probed(recipe: Finetune, parts: Parts, start: Backbone) -> Probe | None:
+    """A probe of the training images on features of the start, for whoever begins with one."""
+    if recipe.tune == "full":
+        return None
+    features = parts.train.features(start, recipe.size)
     return fit_probe(features, parts.train.labels, classes=len(parts.train.table.classes))
 
 
 def learn(
-    recipe: Finetune, parts: Parts, head: Probe | None, out: Path, console: Console, log: Sequence[Sink],
-    *, choose: bool = True, name: str = "fine-tuning",
+    recipe: Finetune, parts: Parts, start: Backbone, head: Probe | None, out: Path, console: Console,
+    log: Sequence[Sink], *, choose: bool = True, name: str = "fine-tuning",
 ) -> Learned:  # fmt: skip
     """Train one network, which `out` resumes, from a probe's head or from its own.
 
     Without `choose` nothing is kept back: it trains as long as the recipe says and keeps its end.
     """
     if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
-        return Learned(network(out), Fitted(**runs.info(out)["fitted"]))
-    return train(recipe, begin(recipe, parts, head), out, console, log, choose=choose, name=name)
+        return Learned.of(network(out), runs.info(out))
+    return train(recipe, begin(recipe, parts, start, head), out, console, log, choose=choose, name=name)
 
 
 def train(
@@ -132,11 +153,12 @@ def train(
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
                 f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
     remedies.settle(learner)
+    learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not (recipe.average and choose):
-        return Learned(model, fitted)
+        return Learned(model, fitted, learnt=learnt)
     share = averaging.best_share(model, start, lambda: score(recipe.metric, evaluate(model)))
     console.say(f"{name}: kept the weights {share:.0%} of the way from start to end, by {recipe.metric} on validation")
-    return Learned(model, fitted, share)
+    return Learned(model, fitted, share, learnt)
 
 
 class Evaluate:
@@ -147,10 +169,15 @@ class Evaluate:
 
     def __call__(self, model: Objective) -> Metrics:
         said = self.predictor.probabilities(self.val.pixels, quick=True)
-        if not said.isfinite().all():
-            raise DivergedError("the network's answers to validation images are not finite; try a third of optim.lr")
+        refuse_infinite(said)
         found = summarise(said, self.val.labels, classes=self.val.table.classes, resamples=1)
         return {k: v for k, v in found.items() if not k.endswith(("_low", "_high")) and "/" not in k}
+
+
+def refuse_infinite(said: Tensor) -> None:
+    """Raise DivergedError when a network's answers are no numbers: metrics of them would say nothing."""
+    if not said.isfinite().all():
+        raise DivergedError("the network's answers to validation images are not finite; try a third of optim.lr")
 
 
 def images_of(recipe: Finetune) -> dict[str, int]:

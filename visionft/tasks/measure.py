@@ -16,7 +16,7 @@ from visionft.log import Console
 from visionft.recipe import Finetune
 from visionft.train import Fitted, Metrics
 
-from .floor import Held
+from .floor import Floor, Held
 from .learn import Learned, images_of
 from .parts import Parts
 from .predictor import Predictor
@@ -26,29 +26,49 @@ from .predictor import Predictor
 class Finetuned:
     """A finished fine-tuning run, with what the report shows."""
 
-    out: Path
+    recipe: Finetune  # of the networks that answer
+    parts: Parts
+    start: str  # where the weights came from that training began with
     predictor: Predictor
     metrics: dict[str, Metrics]  # "probe", "knn" (the floor) and "finetuned", on the test images
     probabilities: dict[str, Tensor]  # of the test images, N C each
-    test: Labelled
     decided: Metrics  # what the answers are worth, thresholds and sets included, on the test images
-    val: Labelled
     validation: dict[str, Tensor]  # probabilities of the images that choices look at, M C each
-    learned: Sequence[Learned] = field(default_factory=list)
-    seconds: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)  # of these seconds, where they are known
+    learned: Sequence[Learned]
+    curves: Path  # the folder in which the network, or the first of several, was trained
+    features: Mapping[str, Tensor] = field(default_factory=dict)  # of the frozen start: train, val and test, N D each
+    phases: dict[str, float] = field(default_factory=dict)  # seconds
+
+    @property
+    def out(self) -> Path:
+        """The run folder."""
+        return Path(self.recipe.out)
+
+    @property
+    def test(self) -> Labelled:
+        """The images of the last measurement."""
+        return self.parts.test
+
+    @property
+    def val(self) -> Labelled:
+        """The images that choices looked at."""
+        return self.parts.val
 
     @property
     def fitted(self) -> Fitted | None:
         """How the training of the network, or of the first of several, went; None where it was solved."""
         return self.learned[0].fitted
 
+    @property
+    def seconds(self) -> float:
+        """From reading the images to the test."""
+        return sum(self.phases.values())
+
 
 def measure(
-    recipe: Finetune, parts: Parts, learned: Sequence[Learned], held: Held, console: Console,
-    *, test: Mapping[str, Tensor], validation: Mapping[str, Tensor],
-) -> Finetuned:  # fmt: skip
-    """Decide how to answer, and judge that; `test` and `validation` are the answers of the floor, or of others."""
+    recipe: Finetune, parts: Parts, learned: Sequence[Learned], held: Held, low: Floor, console: Console
+) -> Finetuned:
+    """Decide how to answer by images that were held out, and judge that, beside the floor, on the test images."""
     predictor = asked(recipe, parts, learned)
     rule: Any = recipe.decide
     predictor.decision = Decision.fit(
@@ -56,14 +76,17 @@ def measure(
     )
     for words in predictor.decision.words:
         console.say(f"  {words}")
-    answers = {**test, "finetuned": predictor.probabilities(parts.test.pixels)}
+    answers = {**low.test, "finetuned": predictor.probabilities(parts.test.pixels)}
     metrics = {name: judge(p, parts.test) for name, p in answers.items()}
     console.say(f"  test, {recipe.tune}: {line(metrics['finetuned'])}")
     said, tested = answers["finetuned"].double().numpy(), len(parts.test.table) > 0
     decided = predictor.decision.judge(said, parts.test.labels.numpy()) if tested else {}
+    trained = {} if recipe.tune == "probe" else {"finetuned": held.p}
+    out = Path(recipe.out)
     return Finetuned(
-        Path(recipe.out), predictor, metrics, answers, parts.test, decided, parts.val, dict(validation), learned
-    )
+        recipe, parts, str(learned[0].model.backbone.loaded), predictor, metrics, answers, decided,
+        {**low.validation, **trained}, learned, out / "fold-0" if len(learned) > 1 else out, low.features,
+    )  # fmt: skip
 
 
 def asked(recipe: Finetune, parts: Parts, learned: Sequence[Learned]) -> Predictor:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from visionft.data import split
 from visionft.data.prepare import Prepared
+from visionft.data.records import Table
 from visionft.errors import DataError
 from visionft.evaluation.worth import Labelled
 from visionft.recipe import Finetune
@@ -25,15 +26,19 @@ class Parts:
     @classmethod
     def deal(cls, ready: Prepared, recipe: Finetune) -> Parts:
         """Split as the recipe says. Raises DataError when fewer than two classes are left to train on."""
-        held = 0.0 if any(record.split == "test" for record in ready.table) else recipe.test
-        shares = {"val": recipe.val * (1 - held)} | ({"test": held} if held else {})
-        tables = {"test": ready.table.take(())}
-        tables |= split.split(ready.table, shares, seed=recipe.seed, by_group=recipe.by_group)
-        place = {id(record): i for i, record in enumerate(ready.table)}
-        parts = cls(ready, {name: [place[id(r)] for r in table] for name, table in tables.items()})
+        parts = cls.of(ready, ready.table, recipe)
         if len(set(parts.train.table.labels.tolist())) < 2:
             raise DataError(f"{ready.table.source} leaves fewer than two classes to train on")
         return parts
+
+    @classmethod
+    def of(cls, ready: Prepared, table: Table, recipe: Finetune) -> Parts:
+        """Split by what a table says of the images (it has their records in their order): strata, groups, splits."""
+        held = 0.0 if any(record.split == "test" for record in table) else recipe.test
+        shares = {"val": recipe.val * (1 - held)} | ({"test": held} if held else {})
+        dealt = split.split(table, shares, seed=recipe.seed, by_group=recipe.by_group)
+        place = {id(record): i for i, record in enumerate(table)}
+        return cls(ready, {"test": [], **{name: [place[id(r)] for r in part] for name, part in dealt.items()}})
 
     @cached_property
     def train(self) -> Labelled:

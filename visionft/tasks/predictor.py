@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from visionft import backbones, objective, runs
-from visionft import weights as weights_
-from visionft.data.cache import cached
-from visionft.data.prepare import KEPT
+from visionft import runs
 from visionft.data.records import Table
-from visionft.data.sources import read
-from visionft.data.views import Views, batches
-from visionft.errors import CheckpointError
+from visionft.errors import CheckpointError, DataError
+from visionft.evaluation.classification import summarise
 from visionft.evaluation.decision import Decision
-from visionft.features import EVALUATION, answering
-from visionft.objective import Objective
 
-Sides = Sequence[tuple[int, ...]]
-PLAIN: Sides = ((),)
-MIRRORED: Sides = ((), (-1,), (-2,), (-1, -2))  # axes along which an image is mirrored
+from .networks import Networks, network
 
 
 @dataclass(frozen=True)
@@ -49,20 +40,17 @@ class Prediction:
         return f"{self.image}\t{self.label}\t{self.probability:.3f}"
 
 
-class Predictor:
+class Predictor(Networks):
     """Fine-tuned networks, usually one, with the classes, the preprocessing and the decision of their run."""
+
+    labelled = True
 
     def __init__(
         self, networks: Sequence[Any], classes: Sequence[str], images: dict[str, int], decision: Decision | None = None
     ) -> None:
-        self.networks = [network.eval() for network in networks]
-        self.classes, self.images = tuple(classes), images
+        super().__init__(networks, len(classes), images)
+        self.classes = tuple(classes)
         self.decision = decision or Decision.plain(len(classes))
-
-    @property
-    def model(self) -> Any:
-        """The network, or the first of several."""
-        return self.networks[0]
 
     @classmethod
     def load(cls, run: str | Path) -> Predictor:
@@ -82,37 +70,26 @@ class Predictor:
 
         Raises DataError naming every file that cannot be read.
         """
-        single = isinstance(images, (str, Path)) and Path(images).is_file()
-        table = read([images] if single or isinstance(images, np.ndarray) else images, labelled=False)
-        pixels = self.decode(table)
-        return self._answers([record.name for record in table], self.probabilities(pixels, batch=batch))
-
-    def decode(self, table: Table) -> Sequence[np.ndarray]:
-        """Read images as they were read for training; one at a time, as they are needed."""
-        edge, channels, white = (self.images[key] for key in ("size", "channels", "white"))
-        return cached(table, edge=round(edge * KEPT), channels=channels, white=white, store="off")
+        names, pixels = self.open(images)
+        return self._answers(names, self.probabilities(pixels, batch=batch))
 
     def probabilities(self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False) -> Tensor:
         """Calibrated probabilities of decoded images, N C: the mean over networks, then the run's temperature.
 
         `quick` asks once where the run asks of mirrored images, too.
         """
-        sides = PLAIN if quick or not self.images.get("flips") else MIRRORED
-        said = [self._said(network, pixels, batch, sides) for network in self.networks]
-        mean = torch.stack(said).mean(0)
+        mean = self.ask(pixels, batch=batch, quick=quick)
         return torch.from_numpy(self.decision.calibrated(mean.numpy())).float()
 
-    @torch.no_grad()
-    def _said(self, network: Any, pixels: Sequence[np.ndarray], batch: int, sides: Sides) -> Tensor:
-        """Mean of what a network says of each image, mirrored along these axes; N C."""
-        data = Views(pixels, EVALUATION, {"image": self.images["size"]}, channels=self.images["channels"])
-        device, rows = next(network.parameters()).device, []
-        with answering(network.backbone):
-            for part in batches(data, batch):
-                images = part["image"].to(device)
-                said = [network.predict(images.flip(side) if side else images).float().cpu() for side in sides]
-                rows.append(torch.stack(said).mean(0))
-        return torch.cat(rows) if rows else torch.zeros(0, len(self.classes))
+    def evaluate(self, table: Table, *, batch: int = 64) -> dict[str, float]:
+        """Every metric of the likeliest class on labelled images. Raises DataError for classes it does not know."""
+        unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(self.classes))
+        if unknown:
+            raise DataError(f"the run knows {', '.join(self.classes)}; the data has {', '.join(unknown)} too")
+        labels = torch.tensor([self.classes.index(table.classes[i]) for i in table.labels])
+        groups = table.groups if table.grouped else None
+        return summarise(self.probabilities(self.decode(table), batch=batch), labels, classes=self.classes,
+                         groups=groups)  # fmt: skip
 
     def _answers(self, names: Sequence[str], p: Tensor) -> list[Prediction]:
         rows = p.double().numpy()
@@ -130,21 +107,3 @@ class Predictor:
             )
             for name, best, row, doubt, among in zip(names, chosen, rows, unsure, plausible, strict=True)
         ]
-
-
-def network(folder: Path) -> Any:
-    """The task of a finished run of one network, with its weights."""
-    return assemble(runs.info(folder), load_file(folder / "model.safetensors"), f"run {folder}")
-
-
-def assemble(info: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -> Any:
-    """The task that a run.json describes, with these weights. Raises CheckpointError when they do not fit."""
-    found, options = objective.find(info["task"])
-    model: Objective = found(backbones.build(info["backbone"]), **options)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        what = " ".join(str(error).split()[:40])
-        raise CheckpointError(f"model.safetensors of {origin} does not fit its run.json: {what} ...") from error
-    model.backbone.loaded = weights_.Loaded(origin, tuple(state))
-    return model

@@ -50,6 +50,8 @@ def test_any_folder_name_comes_back_through_shell_and_yaml(name):
 def test_every_command_loads_and_keeps_what_the_numbers_stand_on(facts: Facts):
     chosen = commands.finetuning(facts).words
     made = {"finetune": [chosen, commands.quick(chosen), commands.after_pretraining(facts, chosen)]}
+    made["finetune"] += [climbs] if (climbs := commands.ladder(chosen)) else []
+    assert bool(climbs) == (chosen.get("tune") != "probe")
     made |= {"study": [commands.study_words(facts, 3.2)]}
     made |= {"pretrain": [words] if (words := commands.pretrain_words(facts)) else []}
     for verb, several in made.items():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import SIDE
 from visionft.backbone import Backbone
-from visionft.evaluation.forgetting import Known, bounded, compare, front, headline, levels, stages
+from visionft.evaluation.bootstrap import mean_of
+from visionft.evaluation.forgetting import Known, compare, front, headline, levels, stages
 from visionft.evaluation.worth import Worth
 
 DRAW = np.random.default_rng(0)
@@ -93,7 +94,7 @@ def test_what_cannot_be_told_is_left_out_and_the_headline_is_the_most_that_can()
 
 
 def test_an_interval_holds_its_value():
-    value, low, high = bounded(np.array([1, 1, 1, 0] * 25))
+    value, low, high = mean_of(np.array([1, 1, 1, 0] * 25))
     assert low < value == 0.75 < high
     assert high - low == pytest.approx(2 * 1.96 * (0.75 * 0.25 / 100) ** 0.5, rel=0.2)
 

@@ -1,0 +1,45 @@
+"""What a fine-tuning recipe may ask for: keys that contradict each other are refused before any image is read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from visionft import config, objective, tuning
+from visionft.adapters.attach import check
+from visionft.errors import ConfigError
+from visionft.recipe import Finetune
+from visionft.retention import remedies
+
+EPOCHS = 10
+
+
+def complete(recipe: Finetune) -> Finetune:
+    """The recipe of one label an image, with a budget. Raises ConfigError for keys that cannot be."""
+    objective.find(recipe.task)
+    if recipe.target is not None or config.named(recipe.task, "task")[0] == "heads":
+        raise ConfigError("this learns one label an image; columns (target=) are learnt by `visionft finetune`")
+    remedies.check(recipe)
+    if recipe.folds > 1 and recipe.refit:
+        raise ConfigError("folds and refit exclude each other: every training image is in most folds already")
+    if recipe.refit and recipe.optim.schedule == "plateau":
+        raise ConfigError("refit has no validation images whose plateau the rate could wait for; leave one of them out")
+    return budgeted(recipe)
+
+
+def budgeted(recipe: Finetune) -> Finetune:
+    """The recipe with a budget, whatever it learns. Raises ConfigError for keys that cannot be."""
+    tuning.check(recipe.tune)
+    adapted = recipe.adapter != "none"
+    if adapted:
+        check(recipe.adapter)
+    trained = {"adapter": adapted, "folds": recipe.folds > 1, "refit": recipe.refit, "average": recipe.average}
+    if recipe.tune == "probe" and any(trained.values()):
+        key = next(name for name, asked in trained.items() if asked)
+        raise ConfigError(f"tune=probe trains nothing that {key} could act on; leave tune out, or leave {key} out")
+    if recipe.average and recipe.tune == "full":
+        raise ConfigError("average needs a start that answers already; take tune=probe-then-full")
+    if adapted and config.named(recipe.task, "task")[1].get("drop_path"):
+        raise ConfigError("task.drop_path acts on blocks whose own weights learn; beside an adapter none do")
+    if recipe.steps or recipe.epochs or recipe.minutes:
+        return recipe
+    return dataclasses.replace(recipe, epochs=EPOCHS)
