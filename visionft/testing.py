@@ -1,10 +1,10 @@
-"""The promises that objectives and adapters keep; authors of their own call these checks in their own tests."""
+"""The promises that objectives, adapters and scorers keep; authors of their own call these checks in their tests."""
 
 from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .backbone import Backbone
 from .data.views import Views
 from .errors import ConfigError
 from .folding import Norm, idle
+from .inspection.scorer import Scorer
 from .objective import Objective, View
 from .recipe import Finetune, Optim
 from .tasks.classify import Classify
@@ -217,3 +218,37 @@ def _answer(backbone: Backbone, images: Tensor) -> Tensor:
     with idle(backbone):
         features: Tensor = backbone(images)
     return features
+
+
+def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> None:
+    """Raise AssertionError unless a one-class scorer keeps its promises; `make` gives a fresh one with its options.
+
+    The promises: the same good parts in the same order give the same scores, however they are batched; leaving out a
+    fold is never to have seen it; what is far from all good parts scores higher than they do; images are judged one by
+    one; a state brings everything back. `patches` (B h w D) are of good parts; they are drawn where none are given.
+    """
+    given = torch.randn(24, 6, 7, 5, generator=torch.Generator().manual_seed(0)) if patches is None else patches
+    fold, folds = torch.arange(len(given)) % 4, 4
+    before = given.clone()
+    scorer = make().fit([(given, fold)], folds)
+    again = make().fit([(given[:5], fold[:5]), (given[5:], fold[5:])], folds)
+    said = scorer.score(given)
+    assert said.shape in (given.shape[:3], (len(given), 1, 1)), f"scores have shape {tuple(said.shape)}"
+    assert said.isfinite().all(), "scores must be finite numbers"
+    assert torch.equal(given, before), "neither fitting nor scoring may change the patches"
+    assert torch.allclose(said, again.score(given), rtol=1e-4, atol=1e-5), "batches of another size fit another scorer"
+    alone = torch.cat([scorer.score(one) for one in given.split(1)])
+    assert torch.allclose(said, alone, rtol=1e-4, atol=1e-5), "an image's score depends on those beside it"
+    far, further = (scorer.score(given + times * given.std()) for times in (100, 200))
+    assert far.amin() > said.amax(), "what is far from every good part must score higher than any of them"
+    assert (further > far).all(), "what is twice as far must score higher still: scores are never clamped"
+
+    kept = fold != 1
+    without = make().fit([(given[kept], fold[kept])], folds)
+    held = scorer.score(given[~kept], without=1), without.score(given[~kept])
+    assert torch.allclose(*held, rtol=1e-3, atol=1e-4), "leaving a fold out is not the same as never having seen it"
+
+    state = {name: tensor.clone() for name, tensor in scorer.state().items()}
+    back = make().restore(state)
+    assert torch.equal(back.score(given), said), "a restored scorer says something else"
+    assert torch.equal(back.score(given, without=2), scorer.score(given, without=2)), "folds are lost by restoring"

@@ -1,0 +1,65 @@
+"""Every scorer keeps the promises of `visionft.testing.check_scorer`, and the check notices one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from visionft.inspection.gaussian import Gaussian
+from visionft.inspection.neighbours import Neighbours
+from visionft.inspection.scorer import Scorer
+from visionft.inspection.statistics import Statistics
+from visionft.testing import check_scorer
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Neighbours(share=1.0), Gaussian, lambda: Gaussian(dims=3), lambda: Gaussian(aligned=True, cells=3),
+    lambda: Statistics(dims=4), Statistics,
+])  # fmt: skip
+def test_it_keeps_its_promises(make: Callable[[], Scorer]):
+    check_scorer(make)
+
+
+class Forgetful(Gaussian):
+    """Does not leave folds out."""
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        return super().score(patches)
+
+
+class Clamped(Neighbours):
+    """Says 1 of whatever is far."""
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        return super().score(patches, without=without).clamp_max(1.0)
+
+
+class Relative(Statistics):
+    """Compares images with those beside them."""
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        found = super().score(patches, without=without)
+        return found - found.mean()
+
+
+@pytest.mark.parametrize(("make", "says"), [
+    (Forgetful, "leaving a fold out"), (lambda: Clamped(share=1.0), "never clamped"),
+    (Relative, "depends on those beside it"),
+])  # fmt: skip
+def test_the_check_notices(make: Callable[[], Scorer], says: str):
+    with pytest.raises(AssertionError, match=says):
+        check_scorer(make)
+
+
+def test_a_thinned_bank_answers_nearly_as_the_whole_and_costs_what_it_may():
+    patches = torch.randn(60, 8, 8, 6, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    batches = [(part, torch.zeros(len(part))) for part in patches.split(4)]
+    whole = Neighbours(share=0.1).fit(batches, 1)
+    streamed = Neighbours(share=0.1, memory=1).fit(batches, 1)
+    assert len(streamed.bank) == len(whole.bank) == 384
+    asked = torch.randn(8, 8, 8, 6, generator=torch.Generator().manual_seed(1)).cumsum(1)
+    one, other = whole.score(asked).flatten(), streamed.score(asked).flatten()
+    assert float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > 0.99

@@ -1,0 +1,75 @@
+"""How far is a patch from every patch of good parts? Nearest neighbours in a coreset (PatchCore, arXiv:2106.08265)."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from visionft.errors import ConfigError
+
+from .coreset import AT_ONCE, coreset
+from .scorer import Folded, Scorer
+
+MEGABYTE = 1 << 20
+
+
+class Neighbours(Scorer):
+    """The Euclidean distance to the nearest patch of a bank.
+
+    share: of all patches that the bank keeps, as a k-centre coreset
+    most: patches it keeps at most, whatever the share
+    memory: megabytes that patches may take while it is fitted; a longer stream is thinned on the way
+    """
+
+    def __init__(self, *, share: float = 0.1, most: int = 20_000, memory: int = 1024) -> None:
+        if not 0 < share <= 1 or most < 1 or memory < 1:
+            raise ConfigError(f"share={share} lies above 0 and at most at 1; most={most} and memory={memory} from 1 on")
+        self.share, self.most, self.memory = share, most, memory
+        self.bank, self.owner = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
+        self.seen = 0
+
+    def fit(self, patches: Folded, folds: int) -> Self:
+        """Keep a coreset of all patches, each knowing the fold that it came from."""
+        held: list[tuple[Tensor, Tensor]] = []
+        for part, fold in patches:
+            flat = part.flatten(0, 2)
+            held.append((flat, fold.to(torch.int16).repeat_interleave(len(flat) // len(part))))
+            self.seen += len(flat)
+            room = self.memory * MEGABYTE // (4 * flat.shape[1])
+            if sum(len(points) for points, _ in held) > room:
+                held = [_thinned(held, room // 2)]
+        self.bank, self.owner = _thinned(held, min(self.most, max(1, round(self.share * self.seen))))
+        return self
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        """B h w D -> B h w."""
+        bank = self.bank if without is None else self.bank[self.owner != without]
+        return nearest(patches.flatten(0, 2), bank).view(patches.shape[:3])
+
+    def state(self) -> dict[str, Tensor]:
+        """The bank, K D, and the fold of each of its patches."""
+        return {"bank": self.bank, "owner": self.owner}
+
+    def restore(self, state: dict[str, Tensor]) -> Self:
+        """Take over a bank."""
+        self.bank, self.owner = state["bank"], state["owner"]
+        return self
+
+    def facts(self) -> dict[str, Any]:
+        """Patches seen and kept."""
+        return {"seen": self.seen, "kept": len(self.bank), "dim": self.bank.shape[1]}
+
+
+def nearest(points: Tensor, bank: Tensor) -> Tensor:
+    """N: Euclidean distance of points (N D) to the nearest of a bank (K D), by matrix products in parts."""
+    own, rows = bank.square().sum(1), max(1, AT_ONCE // len(bank))
+    near = [torch.addmm(own, part, bank.T, alpha=-2).amin(1) for part in points.split(rows)]
+    return (torch.cat(near) + points.square().sum(1)).clamp_min_(0).sqrt_()
+
+
+def _thinned(held: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+    points, owner = (torch.cat(part) for part in zip(*held, strict=True))
+    kept = coreset(points, count)
+    return points[kept], owner[kept]

@@ -1,0 +1,39 @@
+"""The contract of a one-class scorer: it learns what good parts look like and says how unlike them a place is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from torch import Tensor
+
+Folded = Iterable[tuple[Tensor, Tensor]]  # batches of patches (B h w D) and the fold of each image (B)
+
+
+class Scorer:
+    """Fitted to features of good parts, it scores any: higher is more anomalous, monotone, never clamped.
+
+    Every image of the good parts belongs to one of `folds` folds. `score(..., without=f)` answers as if fold f had not
+    been fitted to, so that good parts can be scored that the scorer has, in effect, not seen; one pass over them does.
+    Options are keyword arguments of the constructor; `state` holds tensors only and `restore` reads them.
+    """
+
+    def fit(self, patches: Folded, folds: int) -> Self:
+        """Learn from one pass over the good parts, in their order; the same order gives the same scorer."""
+        raise NotImplementedError
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        """B h w D -> B h w, or B 1 1 where a scorer judges images as a whole."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `score` takes."""
+        raise NotImplementedError
+
+    def restore(self, state: dict[str, Tensor]) -> Self:
+        """Become the scorer that said this."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of it: plain JSON values."""
+        return {}

@@ -1,0 +1,133 @@
+"""How images are looked at: at which scale, in which tiles, and by which layers of a backbone or bands of the image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from visionft.arrays import Floats
+from visionft.backbone import Backbone
+from visionft.errors import ConfigError
+from visionft.precision import inference
+
+from .highpass import energies
+
+BATCH = 8  # tiles that go through a backbone together: more are slower on a CPU's caches
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Pixels to patches; nothing is made smaller unless `scale` says so.
+
+    what: layers of the backbone, or the image's own finest bands
+    scale: of the image's own pixels
+    tile: pixels of a tile's side after scaling; larger images are looked at in tiles that overlap by `overlap` of it
+    layers: places of the feature maps, finest first; the others are brought to the first one's resolution
+    pool: patches along either side that are averaged into one
+    """
+
+    what: Literal["layers", "bands"] = "layers"
+    scale: float = 1.0
+    tile: int = 512
+    overlap: float = 0.25
+    layers: tuple[int, ...] = (2, 3)
+    pool: int = 3
+
+    def __post_init__(self) -> None:
+        if not (self.scale > 0 and self.tile > 0 and 0 <= self.overlap <= 0.5 and self.pool % 2 == 1):
+            raise ConfigError(f"{self} makes no sense: scale and tile are above 0, overlap at most 0.5, pool is odd")
+
+    @torch.no_grad()
+    def patches(self, backbone: Backbone, tiles: Tensor) -> Tensor:
+        """B C H W of uint8 -> B h w D."""
+        if self.what == "bands":
+            return energies(tiles)
+        with inference(backbone.mean.device):
+            found = backbone.maps(tiles, list(self.layers))
+        maps = [m.float() for m in found]
+        if self.pool > 1:
+            maps = [F.avg_pool2d(m, self.pool, 1, self.pool // 2, count_include_pad=False) for m in maps]
+        side = maps[0].shape[-2:]
+        maps = [maps[0], *(F.interpolate(m, side, mode="bilinear", align_corners=False) for m in maps[1:])]
+        return torch.cat(maps, 1).movedim(1, -1)
+
+    def scaled(self, image: np.ndarray) -> np.ndarray:
+        """H W C -> at the scale, by area means when smaller and bicubic when larger."""
+        if self.scale == 1:
+            return image
+        height, width = self._side(*image.shape[:2])
+        how = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_CUBIC
+        return cv2.resize(image, (width, height), interpolation=how).reshape(height, width, -1)
+
+    def tiles(self, height: int, width: int) -> Tiles:
+        """Where the tiles of an image of this size lie once it is scaled."""
+        return Tiles.of(*self._side(height, width), self.tile, self.overlap)
+
+    def cut(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        """H W C -> its tiles at the scale."""
+        return self.tiles(*image.shape[:2]).cut(self.scaled(image))
+
+    def _side(self, height: int, width: int) -> tuple[int, int]:
+        return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values; `Sight(**facts)` reads them."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Where overlapping tiles of one size lie in an image, and how what they say becomes one map without seams."""
+
+    height: int
+    width: int
+    side: tuple[int, int]  # of a tile
+    corners: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, height: int, width: int, tile: int, overlap: float) -> Tiles:
+        """As few as overlap by at least so much of their side, evenly spread; one where the image is no larger."""
+        rows, columns = (_starts(side, min(side, tile), overlap) for side in (height, width))
+        side = min(height, tile), min(width, tile)
+        return cls(height, width, side, tuple((top, left) for top in rows for left in columns))
+
+    def cut(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        """H W C -> the tiles, h w C each."""
+        for top, left in self.corners:
+            yield image[top : top + self.side[0], left : left + self.side[1]]
+
+    def joined(self, maps: Sequence[Floats], stride: float) -> Floats:
+        """Maps of the tiles (h w each, a value every `stride` pixels) -> one map, weighed towards tiles' middles."""
+        if len(maps) == 1:
+            return maps[0]
+        rows, columns = (max(1, round(side / stride)) for side in (self.height, self.width))
+        total, weight = np.zeros((rows, columns)), np.zeros((rows, columns))
+        for (top, left), own in zip(self.corners, maps, strict=True):
+            y, x = min(round(top / stride), rows - own.shape[0]), min(round(left / stride), columns - own.shape[1])
+            window = np.outer(_hill(own.shape[0]), _hill(own.shape[1]))
+            total[y : y + own.shape[0], x : x + own.shape[1]] += window * own
+            weight[y : y + own.shape[0], x : x + own.shape[1]] += window
+        found: Floats = total / weight.clip(1e-9)
+        return found
+
+
+def _starts(length: int, side: int, overlap: float) -> list[int]:
+    if side >= length:
+        return [0]
+    count = 1 + -(-(length - side) // max(1, int(side * (1 - overlap))))
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _hill(length: int) -> Floats:
+    """Rises to the middle and falls, never 0."""
+    at = (np.arange(length) + 0.5) / length
+    found: Floats = np.minimum(at, 1 - at)
+    return found

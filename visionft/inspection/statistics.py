@@ -1,0 +1,88 @@
+"""How unlike good parts is an image as a whole? The Mahalanobis distance of its features' means and spreads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from visionft.errors import ConfigError
+
+from .scorer import Folded, Scorer
+
+
+class Statistics(Scorer):
+    """Judges images, not places: what is wrong everywhere (a pattern, a colour, a weave) hides from patches.
+
+    dims: directions that are kept, those in which good images differ most; what lies outside of them counts, too
+    """
+
+    def __init__(self, *, dims: int = 64) -> None:
+        if dims < 1:
+            raise ConfigError(f"dims={dims} are at least 1")
+        self.dims = dims
+        self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
+        self.known: dict[int | None, Cloud] = {}
+
+    def fit(self, patches: Folded, folds: int) -> Self:
+        """Keep mean and spread of every image."""
+        held = [(_described(part), fold.to(torch.int16)) for part, fold in patches]
+        self.rows, self.fold = (torch.cat(part) for part in zip(*held, strict=True))
+        self.known = {}
+        return self
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        """B h w D -> B 1 1."""
+        if without not in self.known:
+            self.known[without] = Cloud.of(self.rows if without is None else self.rows[self.fold != without], self.dims)
+        return self.known[without].distance(_described(patches)).view(-1, 1, 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is kept of each image, N 2D, and its fold."""
+        return {"rows": self.rows, "fold": self.fold}
+
+    def restore(self, state: dict[str, Tensor]) -> Self:
+        """Take over what was kept."""
+        self.rows, self.fold = state["rows"], state["fold"]
+        self.known = {}
+        return self
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A Gaussian of N rows with E features, of which some directions are known and the others share one variance.
+
+    Probabilistic principal components (Tipping and Bishop 1999), on features of unit variance.
+    """
+
+    mean: Tensor  # E
+    spread: Tensor  # E
+    axes: Tensor  # E K
+    scale: Tensor  # K, standard deviations along the axes
+    rest: Tensor  # the standard deviation along every other direction
+
+    @classmethod
+    def of(cls, rows: Tensor, dims: int) -> Cloud:
+        """Fit; no more directions are kept than half of the rows can tell."""
+        n, width = rows.shape
+        mean, spread = rows.mean(0), rows.std(0).clamp_min(1e-6)
+        _, values, axes = torch.linalg.svd((rows - mean) / spread, full_matrices=False)
+        kept = max(1, min(dims, n // 2, width - 1))
+        scale = values / max(1, n - 1) ** 0.5
+        rest = (scale[kept:].square().sum() / max(1, width - kept)).sqrt().clamp_min(1e-6)
+        return cls(mean, spread, axes[:kept].T, torch.maximum(scale[:kept], rest), rest)
+
+    def distance(self, rows: Tensor) -> Tensor:
+        """Of N E, the Mahalanobis distance, N."""
+        z = (rows - self.mean) / self.spread
+        inside = z @ self.axes
+        outside = (z.square().sum(1) - inside.square().sum(1)).clamp_min(0)
+        return ((inside / self.scale).square().sum(1) + outside / self.rest.square()).sqrt()
+
+
+def _described(patches: Tensor) -> Tensor:
+    """B h w D -> B 2D: the mean of every feature over places, and its standard deviation."""
+    flat = patches.flatten(1, 2)
+    return torch.cat([flat.mean(1), flat.std(1)], 1)
