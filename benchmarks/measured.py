@@ -276,6 +276,26 @@ def _over_seeds(rows: Rows, key: str) -> str:
     return f"{rows[0][key]:.3f} ({rows[0][f'{key}_low']:.3f} to {rows[0][f'{key}_high']:.3f})"
 
 
+def stopping(rows: Rows) -> list[str]:
+    """One row a setting: accuracy by each rule of which weights answer."""
+    rules, settings = ([*dict.fromkeys(row[key] for row in rows)] for key in ("rule", "setting"))
+    found = {(row["setting"], row["rule"]): row for row in rows}
+    ahead = [row for row in rows if row["rule"] == "stop after 4"]
+    worst = min(ahead, key=lambda row: row["over_end"])
+    return [
+        "Which weights should answer? Runs that nothing stops, looked at ten times; each rule picks a look by "
+        f"validation images; {rows[0]['seeds']} seeds, the same images judge all, which are part of nobody's test "
+        "(`python -m benchmarks.quality.stopping`). The default is the end. Stopping by log-loss after 4 looks "
+        f"without a better one changes accuracy by {_signed(worst, 'over_end')} at worst ({worst['setting']}). "
+        "Accuracy (log-loss):",
+        "",
+        *_table(
+            ["", *rules],
+            [[s, *(f"{found[s, r]['accuracy']:.3f} ({found[s, r]['log_loss']:.3f})" for r in rules)] for s in settings],
+        ),
+    ]
+
+
 def finetune_peers(rows: Rows) -> list[str]:
     """Fine-tuning beside fastai, a timm loop and peft, in the same time."""
     rows = sorted((row for row in rows if "seeds" in row), key=lambda row: (row["dataset"], row["labels"]))
@@ -300,6 +320,7 @@ def finetune_peers(rows: Rows) -> list[str]:
 
 SECTIONS = (
     elpv,
+    stopping,
     forgetting,
     pretrain_step,
     pretrain_grid,

@@ -151,7 +151,9 @@ class Finetune(Images, Recipe):
     )
     out: str = key("runs/finetune", "the run folder; an unfinished run in it is resumed")
     report: bool = key(True, "write report.html, which takes some seconds more")
-    folds: int = key(1, "networks, each stopped by its own fold of the training images; the answer is their mean")
+    folds: int = key(
+        1, "networks, each trained without a fold of the images, by which it is chosen; the answer is their mean"
+    )
     refit: bool = key(False, "train once more on validation images, too, for as many steps as were best")
     average: bool = key(False, "keep the weights between start and end that validation images like best (WiSE-FT)")
     decide: Literal["auto", "likeliest", "balanced"] = key(
@@ -185,7 +187,11 @@ class Finetune(Images, Recipe):
     metric: str = key(
         "log_loss", "what early stopping and the best checkpoint watch; names with 'loss' in them go down"
     )
-    patience: int = key(4, "evaluations without improvement before stopping; 0 never stops early")
+    patience: int = key(
+        0,
+        "evaluations without improvement before stopping, the best weights being kept; 0 keeps those of the end, which "
+        "did better",
+    )
     optim: Optim = field(default_factory=lambda: Optim(lr=1e-4), metadata={"meaning": "how weights move"})
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from visionft.log import Console
 from visionft.recipe import Finetune
 from visionft.tasks.parts import Parts
 
-WORDS = {"size": 32, "batch": 8, "precision": "fp32", "backbone": "test_resnet", "weights": "none", "optim.lr": 3e-3}
+WORDS = {"size": 32, "batch": 8, "precision": "fp32", "backbone": "test_resnet", "weights": "none", "optim.lr": 3e-4}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_an_ensemble_that_was_interrupted_goes_on_and_ends_alike(ensemble, label
 
 
 def test_a_refit_learns_from_the_validation_images_for_as_many_passes_as_were_best(labelled, tmp_path):
-    words = {**WORDS, "steps": 8, "eval_every": 2, "val": 0.3, "patience": 0}
+    words = {**WORDS, "steps": 8, "eval_every": 2, "val": 0.3, "optim.lr": 1e-5}
     run = vf.finetune(str(labelled), refit=True, out=str(tmp_path / "refit"), **words)
     plain = vf.finetune(str(labelled), out=str(tmp_path / "plain"), **words)
     parts, _ = dealt(labelled, val=0.3)
@@ -121,8 +121,20 @@ def test_a_refit_learns_from_the_validation_images_for_as_many_passes_as_were_be
 def test_where_no_step_was_better_than_the_start_a_refit_is_a_probe_of_all_known_images(labelled, tmp_path):
     words = {**WORDS, "steps": 4, "eval_every": 2, "val": 0.3, "optim.lr": 1.0}
     run = vf.finetune(str(labelled), refit=True, out=str(tmp_path / "run"), **words)
-    assert run.fitted.steps == 0
+    assert run.fitted.best_step == 0
     assert torch.allclose(run.probabilities["finetuned"], run.probabilities["probe"], atol=0.02)  # features in bf16
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_training_that_is_proven_to_have_made_it_worse_does_not_answer(labelled, tmp_path, capsys, folds):
+    words = {**WORDS, "steps": 4, "val": 0.5, "optim.lr": 1.0, "folds": folds}
+    run = vf.finetune(str(labelled), out=str(tmp_path / "run"), **words)
+    assert "training made it worse" in capsys.readouterr().err
+    assert len(run.learned) == 1 and run.fitted.best_step == 0
+    assert (run.probabilities["finetuned"].argmax(1) == run.test.labels).float().mean() > 0.8
+    assert "the weights of the start were kept" in (run.out / "report.html").read_text()
+    kept = vf.load(run.out).probabilities(run.test.pixels)
+    assert torch.allclose(kept, run.probabilities["finetuned"], atol=1e-6)
 
 
 def test_an_average_lies_between_start_and_end_and_is_no_worse_on_validation(labelled, tmp_path):

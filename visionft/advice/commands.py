@@ -74,8 +74,7 @@ def finetuning(facts: Facts) -> Choice:
     words |= {"batch": batch, "epochs": passes, "out": _out(facts)}
     why = (
         f"First a classifier on top of the finished network, which already is right in {percent(measured.probe)}; "
-        f"{how}. It stops by itself when that no longer helps, and reports both on the {measured.aside} images set "
-        "aside."
+        f"{how}. The run reports both on the {measured.aside} images set aside."
     )
     return Choice(words, why)
 

@@ -100,7 +100,7 @@ def _pace(predictor: Predictor, images: Labelled) -> float:
 
 def _mean(done: Finetuned) -> list[str]:
     several = len(done.learned)
-    said = [f"The answer is the mean of {several} such networks, each stopped by another part of the training images."]
+    said = [f"The answer is the mean of {several} such networks, each trained without another part of the images."]
     part = done.learned[0].share
     kept = [f"Kept were weights {part:.0%} of the way from start to end."] if part < 1 else []
     again = ["Then it learnt once more with the validation images."] if done.recipe.refit else []
@@ -122,7 +122,8 @@ def _norms(recipe: Finetune, model: Any) -> str:
 def _length(fitted: Fitted, recipe: Finetune) -> str:
     end = f"stopped early ({fitted.stopped})" if fitted.stopped else "to the end"
     step = f"step {fitted.best_step}" if fitted.best_step else "the start"
-    kept = f"; the weights of {step} were kept, by {recipe.metric}" if recipe.patience else ""
+    why = f"by {recipe.metric}" if recipe.patience else "which told more validation images right"
+    kept = f"; the weights of {step} were kept, {why}" if recipe.patience or not fitted.best_step else ""
     return f"Training took {fitted.steps:,} steps and {clock(fitted.seconds)} in {fitted.precision}, {end}{kept}."
 
 

@@ -6,10 +6,14 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from visionft import parallel, preprocessing, runs
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, prepare
+from visionft.evaluation.bootstrap import mean_of
 from visionft.evaluation.probe import Probe
 from visionft.log import Console, Laps, Sink
 from visionft.plan import plan
@@ -62,6 +66,10 @@ def finetune(
     else:
         learned = _learn(recipe, parts, folds, start, low, console, log)
         held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
+        if recipe.tune != "full" and (loss := _proven_loss(low.validation["probe"], held)):
+            console.say(f"training made it worse, {loss} of the validation images told right: the start answers")
+            model.start_from(low.train.weight, low.train.bias)
+            learned, held = [_solved(model, learned[0])], Held(low.validation["probe"], parts.val.labels)
     if recipe.refit:
         console.say("once more, with the validation images")
         learned = [_refit(recipe, parts, learned[0], start, low.known, console, log)]
@@ -121,13 +129,21 @@ def _refit(
     if not best and began:  # no step was better than the start
         model, _ = build(recipe, parts, start)
         model.start_from(began.weight, began.bias)
-        return dataclasses.replace(_solved(model), fitted=first.fitted and dataclasses.replace(first.fitted, steps=0))
+        return _solved(model, first)
     steps = max(1, round(best * len(parts.known.table) / len(parts.train.table)))
     again = dataclasses.replace(recipe, steps=steps, epochs=None, minutes=None, patience=0, average=False)
     out = Path(recipe.out) / "refit"
     return learn(again, parts.all_learned(), start, began, out, console, log, choose=False, name="refit")
 
 
-def _solved(model: object) -> Learned:
-    """A network of which nothing but the head has learnt."""
-    return Learned(model, learnt=sum(p.numel() for p in model.head.parameters()))  # type: ignore[attr-defined]
+def _solved(model: Any, tried: Learned | None = None) -> Learned:
+    """A network of which nothing but the head has learnt, with how the training went that was of no use."""
+    fitted = dataclasses.replace(tried.fitted, best_step=0) if tried and tried.fitted else None
+    return Learned(model, fitted, learnt=sum(p.numel() for p in model.head.parameters()))
+
+
+def _proven_loss(start: Tensor, held: Held) -> str:
+    """How much rarer validation images are told right than by the probe that training began with; "" if not proven."""
+    now, then = ((p.argmax(1) == held.labels).double() for p in (held.p, start))
+    change, low, high = mean_of(now - then)
+    return f"{100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})" if high < 0 else ""
