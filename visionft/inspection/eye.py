@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from visionft.errors import ConfigError
 from visionft.kernels import fast_kernels
 
 from .scorer import Scorer
+from .scorers import make, words
 from .sight import BATCH, Sight
 
 Progress = Callable[[int, int], None]
@@ -72,6 +74,15 @@ class Eye:
             own = range(fold, len(images), folds)
             found |= zip(own, self.see(backbone, Chosen(images, own), without=fold), strict=True)
         return [found[at] for at in range(len(images))]
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"sight": self.sight.facts(), "scorer": words(self.scorer), "top": self.top}
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Eye:
+        """The eye, not fitted, that said these facts."""
+        return cls(Sight(**facts["sight"]), make(facts["scorer"]), facts["top"])
 
     def _joined(self, image: np.ndarray, maps: Sequence[Floats]) -> Seen:
         """What the tiles of an image say, together."""

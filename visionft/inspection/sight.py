@@ -42,6 +42,7 @@ class Sight:
     pool: int = 3
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))  # JSON knows lists only
         if not (self.scale > 0 and self.tile > 0 and 0 <= self.overlap <= 0.5 and self.pool % 2 == 1):
             raise ConfigError(f"{self} makes no sense: scale and tile are above 0, overlap at most 0.5, pool is odd")
 

@@ -1,0 +1,101 @@
+"""From good images to verdicts: the promise is kept on images not seen, defects are found, a folder brings all back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from visionft import backbones
+from visionft.errors import CheckpointError, DataError
+from visionft.inspection.eye import Eye
+from visionft.inspection.gaussian import Gaussian
+from visionft.inspection.inspector import Inspector
+from visionft.inspection.neighbours import Neighbours
+from visionft.inspection.panel import Calm, Panel
+from visionft.inspection.sight import Sight
+from visionft.inspection.statistics import Statistics
+from visionft.log import Console
+
+IMAGES = {"channels": 3, "white": 65535}
+
+
+def parts(count: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    stripes = (np.arange(64) // 4 % 2 * 60 + 90)[None, :, None]
+    return [(stripes + rng.normal(0, 6, (48, 64, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
+
+
+def spoiled(image: np.ndarray) -> np.ndarray:
+    image = image.copy()
+    image[20:30, 30:42] = 20
+    return image
+
+
+@pytest.fixture(scope="module")
+def inspector() -> Inspector:
+    sight = Sight(layers=(1, 2))
+    eyes = [Eye(sight, Neighbours(share=0.2)), Eye(sight, Gaussian(), top=0.1), Eye(sight, Statistics(dims=4))]
+    panel = Panel(backbones.load("test_resnet", "none", size=32).eval(), eyes)
+    return Inspector.learn(panel, parts(60, 0), 0.05, IMAGES, Console(quiet=True))
+
+
+def test_good_parts_pass_about_as_often_as_promised_and_defects_do_not(inspector):
+    good = inspector.judge(parts(200, 1), [str(at) for at in range(200)])
+    assert np.mean([verdict.reject for verdict in good]) <= inspector.promise.bound
+    bad = inspector.judge([spoiled(image) for image in parts(20, 2)], [str(at) for at in range(20)])
+    assert all(verdict.reject and verdict.p_value == pytest.approx(1 / 61) for verdict in bad)
+    for verdict in bad:
+        left, top, right, bottom = verdict.regions[0].box
+        assert 20 < (left + right) / 2 < 52 and 10 < (top + bottom) / 2 < 40
+        assert verdict.mask.shape == verdict.heat.shape == (48, 64) and verdict.overlay.shape == (48, 64, 3)
+        assert verdict.mask[25, 36]
+    assert np.mean([verdict.mask[:4].any() for verdict in bad]) <= 0.25  # a calm place is marked as rarely as promised
+
+
+def test_a_folder_brings_everything_back(inspector, tmp_path):
+    again = Inspector.load(inspector.save(tmp_path / "run"))
+    images = [*parts(4, 3), spoiled(parts(1, 4)[0])]
+    for ours, theirs in zip(*(one.judge(images, ["x"] * 5) for one in (inspector, again)), strict=True):
+        assert ours.score == theirs.score and ours.p_value == theirs.p_value and ours.reject == theirs.reject
+        assert np.array_equal(ours.places, theirs.places) and ours.scale == theirs.scale
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_files_arrays_and_folders_are_judged_alike(inspector, tmp_path):
+    image = spoiled(parts(1, 5)[0])
+    file = tmp_path / "photos" / "bad.png"
+    file.parent.mkdir()
+    assert cv2.imwrite(str(file), image[..., ::-1])
+    alone, array, (listed,), (folder,) = (
+        inspector.predict(one) for one in (str(file), image, [str(file)], str(file.parent))
+    )
+    assert alone.score == array.score == listed.score == folder.score
+    assert str(alone).split("\t")[:2] == ["bad.png", "reject"] or alone.image.endswith("bad.png")
+
+
+def test_a_promise_that_the_images_cannot_support_is_refused_before_anything_is_learnt():
+    panel = Panel(backbones.load("test_resnet", "none", size=32), [Eye(Sight(layers=(1,)), Neighbours())])
+    with pytest.raises(DataError, match="needs at least 99 good images and there are 20"):
+        Inspector.learn(panel, parts(20, 0), 0.01, IMAGES, Console(quiet=True))
+    assert not panel.calm
+
+
+def test_another_kind_of_run_is_not_an_inspector(tmp_path):
+    (tmp_path / "run.json").write_text('{"verb": "finetune"}')
+    with pytest.raises(CheckpointError, match="is a finetune run, not an inspector"):
+        Inspector.load(tmp_path)
+
+
+def test_a_panel_of_one_eye_ranks_as_the_eye_does(inspector):
+    eye = inspector.panel.eyes[0]
+    images = [*parts(6, 7), *(spoiled(image) for image in parts(3, 8))]
+    alone = Panel(inspector.panel.backbone, [eye], [inspector.panel.calm[0]], [1.0])
+    own = [seen.score for seen in eye.see(alone.backbone, images)]
+    assert np.argsort([seen.score for seen in alone.see(images)]).tolist() == np.argsort(own).tolist()
+
+
+def test_calm_is_a_scale_of_logarithms():
+    calm = Calm.of([1.0, 10.0, 100.0])
+    assert calm([10.0])[0] == pytest.approx(0) and calm([1e9])[0] > calm([1e6])[0] > 3
+    assert np.isfinite(calm([0.0])[0])

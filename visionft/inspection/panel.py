@@ -1,0 +1,86 @@
+"""Several eyes and one verdict: what each says, in units of how good parts differ, weighed and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from visionft.arrays import Floats
+from visionft.backbone import Backbone
+
+from .eye import Eye, Progress, Seen
+
+TINY = 1e-12  # a distance of nothing at all has no logarithm
+
+
+@dataclass(frozen=True)
+class Calm:
+    """How good parts score: the mean and the standard deviation of the logarithm of their scores."""
+
+    mean: float
+    spread: float
+
+    @classmethod
+    def of(cls, scores: npt.ArrayLike) -> Calm:
+        """From scores of good parts that nothing was learnt from."""
+        logs = np.log(np.maximum(np.asarray(scores, np.float64), TINY))
+        return cls(float(logs.mean()), max(float(logs.std()), 1e-6))
+
+    def __call__(self, scores: npt.ArrayLike) -> Floats:
+        """Scores in standard deviations of good parts; rising, never clamped."""
+        found: Floats = (np.log(np.maximum(np.asarray(scores, np.float64), TINY)) - self.mean) / self.spread
+        return found
+
+
+@dataclass
+class Panel:
+    """Eyes that look through one backbone, how good parts score in each, and what each counts."""
+
+    backbone: Backbone
+    eyes: Sequence[Eye]
+    calm: Sequence[Calm] = ()
+    weights: Sequence[float] = ()
+
+    def fit(self, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None) -> list[Seen]:
+        """Learn from good images; returns what they look like to a panel that has not seen them, image by image."""
+        held = []
+        for eye in self.eyes:
+            eye.fit(self.backbone, images, folds, progress)
+            held.append(eye.held_out(self.backbone, images, folds))
+        self.calm = [Calm.of([seen.score for seen in one]) for one in held]
+        self.weights = self.weights or [1 / len(self.eyes)] * len(self.eyes)
+        return [self._together(each) for each in zip(*held, strict=True)]
+
+    def see(self, images: Sequence[np.ndarray]) -> list[Seen]:
+        """Judge images, H W C each: score and map in standard deviations of good parts' scores."""
+        said = [eye.see(self.backbone, images) for eye in self.eyes]
+        return [self._together(each) for each in zip(*said, strict=True)]
+
+    def facts(self) -> list[dict[str, Any]]:
+        """Plain JSON values, an entry for each eye."""
+        pairs = zip(self.eyes, self.calm, self.weights, strict=True)
+        return [{**eye.facts(), "calm": [calm.mean, calm.spread], "weight": weight} for eye, calm, weight in pairs]
+
+    def _together(self, said: Sequence[Seen]) -> Seen:
+        """One number, the weighted sum over eyes, and one map, the same over eyes that judge places."""
+        scores = [float(calm(seen.score)) for calm, seen in zip(self.calm, said, strict=True)]
+        total = float(np.dot(self.weights, scores))
+        own = [(calm(seen.map), weight) for calm, seen, weight in zip(self.calm, said, self.weights, strict=True)]
+        places = [(heat, weight) for heat, weight in own if heat.size > 1] or own
+        height, width = max((heat.shape for heat, _ in places), key=lambda shape: shape[0] * shape[1])
+        share = sum(weight for _, weight in places) or 1.0
+        joined = np.zeros((height, width))
+        for heat, weight in places:
+            joined += weight / share * _at(heat, height, width)
+        return Seen(total, joined)
+
+
+def _at(heat: Floats, height: int, width: int) -> Floats:
+    if heat.shape == (height, width):
+        return heat
+    return cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64)

@@ -1,0 +1,41 @@
+"""The table of scorers, and how one becomes words that a file can keep."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from visionft import config
+from visionft.errors import ConfigError
+
+from .gaussian import Gaussian
+from .neighbours import Neighbours
+from .scorer import Scorer
+from .statistics import Statistics
+
+SCORERS: dict[str, type[Scorer]] = {"neighbours": Neighbours, "gaussian": Gaussian, "statistics": Statistics}
+
+
+def make(choice: Any) -> Scorer:
+    """A scorer by name, import path `module:Class`, entry point of `visionft.scorers`, or a mapping with options.
+
+    Raises ConfigError for an unknown name or option, with the nearest valid one.
+    """
+    name, options = config.named(choice, "scorer")
+    cls = SCORERS.get(name) if isinstance(name, str) else name
+    if cls is None:
+        plugins = {p.name: p.value for p in entry_points(group="visionft.scorers")}
+        path = plugins.get(name, str(name))
+        if ":" not in path:
+            raise ConfigError(f"no scorer is called {name!r}{config.suggest(path, [*SCORERS, *plugins])}")
+        cls = config.imported(path, "scorer")
+    made: Scorer = cls(**config.bind(cls, options, "scorer"))
+    return made
+
+
+def words(scorer: Scorer) -> dict[str, Any]:
+    """What `make` makes the same scorer of: a scorer keeps its options under their own names."""
+    cls = type(scorer)
+    known = {own: name for name, own in SCORERS.items()}
+    options = {key: getattr(scorer, key) for key in config.options(cls)}
+    return {"name": known.get(cls, f"{cls.__module__}:{cls.__qualname__}"), **options}
