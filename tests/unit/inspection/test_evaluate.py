@@ -1,0 +1,66 @@
+"""Escapes, overkill and ranking of verdicts whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from visionft.errors import DataError
+from visionft.evaluation.intervals import wilson
+from visionft.inspection.evaluate import Share, evaluate
+from visionft.inspection.promise import Promise
+from visionft.inspection.verdict import Verdict
+from visionft.inspection.where import Scale
+
+PROMISE = Promise.of(np.arange(100), 0.05)  # rejects beyond 95
+SIDE = 16
+
+
+def verdict(score: float, at: int, places: np.ndarray | None = None) -> Verdict:
+    heat = np.full((SIDE, SIDE), score) if places is None else places
+    photo = np.zeros((SIDE, SIDE, 3), np.uint8)
+    reject = bool(PROMISE.rejects([score])[0])
+    return Verdict(str(at), score, float(PROMISE.p_values([score])[0]), reject, heat, Scale(0, 1), [photo] * 9, 0)
+
+
+def judged(scores, kinds, **words):
+    return evaluate([verdict(score, at) for at, score in enumerate(scores)], kinds, "good", PROMISE, **words)
+
+
+def test_escapes_overkill_and_kinds_are_counted_at_the_promised_threshold():
+    worth = judged([10, 96, 50, 200, 97, 80], ["good", "good", "good", "dent", "dent", "scratch"],
+                   groups=["a", "a", "b", "a", "b", "b"])  # fmt: skip
+    assert worth.escapes == Share(1, 3) and worth.overkill == Share(1, 3)
+    assert worth.kinds == {"dent": Share(2, 2), "scratch": Share(0, 1)}
+    assert worth.groups == {"a": (Share(0, 1), Share(1, 2)), "b": (Share(1, 2), Share(0, 1))}
+    assert worth.auroc[0] == pytest.approx(8 / 9) and worth.auroc[1] <= worth.auroc[0] <= worth.auroc[2]
+    assert worth.escapes.bounded == (1 / 3, *wilson(1 / 3, 3))
+    assert worth.f1_max == pytest.approx(6 / 7)
+    assert worth.cost(escape=100, overkill=5, defects=0.1) == pytest.approx(0.1 / 3 * 100 + 0.9 / 3 * 5)
+
+
+def test_a_promise_is_broken_only_where_the_interval_says_so():
+    assert judged([99] * 5 + [0] * 95, ["good"] * 100).kept
+    assert judged([99] * 7 + [0] * 93, ["good"] * 100).kept
+    assert not judged([99] * 30 + [0] * 70, ["good"] * 100).kept
+
+
+def test_what_one_kind_of_image_leaves_undefined_is_left_out():
+    only_good, only_bad = judged([1, 2], ["good", "good"]), judged([1, 200], ["dent", "dent"])
+    assert only_good.auroc is None and only_good.escapes.of == 0 and str(only_good.escapes) == "none"
+    assert only_bad.kept and only_bad.overkill.of == 0 and "auroc" not in only_bad.facts()
+    with pytest.raises(DataError, match="no images"):
+        evaluate([], [], "good", PROMISE)
+
+
+def test_pixel_numbers_count_the_images_whose_defects_are_known():
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[4:8, 4:8] = True
+    hot = np.where(mask, 5.0, 0.0)
+    verdicts = [verdict(200, 0, hot), verdict(300, 1, hot.T[::-1]), verdict(3, 2, np.zeros((SIDE, SIDE)))]
+    kinds = ["dent", "dent", "good"]
+    worth = evaluate(verdicts, kinds, "good", PROMISE, masks=[mask, None, None])
+    assert worth.pixel_auroc == 1 and worth.aupro == pytest.approx(1)
+    assert evaluate(verdicts, kinds, "good", PROMISE).pixel_auroc is None
+    with pytest.raises(DataError, match=r"the mask of 0 has \(3, 3\), its photo \(16, 16\)"):
+        evaluate(verdicts, kinds, "good", PROMISE, masks=[np.zeros((3, 3), bool), None, None])

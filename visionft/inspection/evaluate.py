@@ -1,0 +1,123 @@
+"""What an inspector is worth: escapes and overkill at its threshold, ranking, by kind of defect and by group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from visionft.arrays import Bools, Floats
+from visionft.errors import DataError
+from visionft.evaluation.anomaly import Pixels, f1_max, span
+from visionft.evaluation.bootstrap import Bounded
+from visionft.evaluation.intervals import wilson
+from visionft.evaluation.ranking import auroc, auroc_interval, average_precision
+
+from .promise import Promise
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of how many, and where the true share lies with 95 % confidence (Wilson 1927)."""
+
+    count: int
+    of: int
+
+    @property
+    def bounded(self) -> Bounded:
+        """The share and its interval; nan of nothing."""
+        share = self.count / self.of if self.of else float("nan")
+        return (share, *wilson(share if self.of else 0.0, self.of))
+
+    def __str__(self) -> str:
+        if not self.of:
+            return "none"
+        share, low, high = self.bounded
+        return f"{self.count} of {self.of}, {share:.1%} ({low:.1%} to {high:.1%})"
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Measured on images that nothing was learnt from or chosen by."""
+
+    escapes: Share  # defects that pass
+    overkill: Share  # good parts that are rejected
+    kept: bool  # whether that is no more than the promise's bound allows
+    auroc: Bounded | None
+    average_precision: float | None
+    f1_max: float | None  # at a threshold that looked at these very images
+    kinds: Mapping[str, Share]  # by kind of defect, those found
+    groups: Mapping[str, tuple[Share, Share]]  # by group: escapes, overkill
+    pixel_auroc: float | None = None
+    aupro: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        found: dict[str, Any] = {
+            "escapes": self.escapes.bounded, "overkill": self.overkill.bounded, "promise_kept": self.kept,
+            "auroc": self.auroc, "average_precision": self.average_precision, "f1_max": self.f1_max,
+            "pixel_auroc": self.pixel_auroc, "aupro": self.aupro,
+            "found_by_kind": {kind: share.bounded for kind, share in self.kinds.items()},
+        }  # fmt: skip
+        return {key: value for key, value in found.items() if value is not None}
+
+    def cost(self, escape: float, overkill: float, defects: float) -> float:
+        """Expected cost of a part, of which a share `defects` is defective, at this threshold."""
+        missed, rejected = self.escapes.bounded[0], self.overkill.bounded[0]
+        return defects * missed * escape + (1 - defects) * rejected * overkill
+
+
+def evaluate(
+    verdicts: Sequence[Verdict], kinds: Sequence[str], good: str, promise: Promise, *,
+    groups: Sequence[str] | None = None, masks: Sequence[Bools | None] | None = None,
+) -> Worth:  # fmt: skip
+    """Measure verdicts against the truth: `kinds` (N) name the kind of defect or are `good`.
+
+    `masks` (H W each, None where it is not known; a good part needs none) say where the defects are. Raises DataError
+    without images.
+    """
+    if not verdicts:
+        raise DataError("there are no images to evaluate on")
+    defect = np.array([kind != good for kind in kinds])
+    rejected = np.array([verdict.reject for verdict in verdicts])
+    scores = np.array([verdict.score for verdict in verdicts])
+    both = bool(defect.any() and not defect.all())
+    overkill = _share(rejected, ~defect)
+    own = np.asarray(groups) if groups is not None else None
+    return Worth(
+        escapes=_share(~rejected, defect),
+        overkill=overkill,
+        kept=not overkill.of or overkill.bounded[1] <= promise.bound,
+        auroc=(auroc(scores, defect), *auroc_interval(scores, defect)) if both else None,
+        average_precision=average_precision(scores, defect) if both else None,
+        f1_max=f1_max(scores, defect)[0] if both else None,
+        kinds={kind: _share(rejected, np.asarray(kinds) == kind) for kind in dict.fromkeys(kinds) if kind != good},
+        groups={} if own is None else {
+            str(group): (_share(~rejected, defect & (own == group)), _share(rejected, ~defect & (own == group)))
+            for group in np.unique(own)
+        },
+        **_places(verdicts, defect, masks),
+    )  # fmt: skip
+
+
+def _share(hits: Bools, among: Bools) -> Share:
+    return Share(int((hits & among).sum()), int(among.sum()))
+
+
+def _places(verdicts: Sequence[Verdict], defect: Bools, masks: Sequence[Bools | None] | None) -> dict[str, Any]:
+    """Pixel numbers over the images of which it is known where the defects are."""
+    if masks is None or not any(mask is not None for mask in masks):
+        return {}
+    low, high = span([verdict.places for verdict in verdicts])
+    pixels = Pixels(low, high)
+    for verdict, bad, mask in zip(verdicts, defect, masks, strict=True):
+        heat: Floats = verdict.heat
+        if mask is None and bad:
+            continue
+        if mask is not None and mask.shape != heat.shape:
+            raise DataError(f"the mask of {verdict.image} has {mask.shape}, its photo {heat.shape}")
+        pixels.add(heat, np.zeros(heat.shape, bool) if mask is None else mask)
+    return {"pixel_auroc": pixels.auroc(), "aupro": pixels.aupro()}
