@@ -178,6 +178,16 @@ def test_another_metric_can_be_watched(parts, tmp_path):
         vf.finetune(str(parts), target="depth_mm", metric="depth_mm/mae", **words, quiet=True)
 
 
+def test_training_that_is_proven_to_have_made_it_worse_does_not_answer(parts, tmp_path, capsys):
+    words = {**WORDS, "steps": 4, "optim.lr": 1.0, "out": str(tmp_path / "run")}
+    run = vf.finetune(str(parts), target="depth_mm,scratch", **words)
+    assert "training made it worse" in capsys.readouterr().err
+    assert run.fitted.best_step == 0 and run.metrics["finetuned"]["depth_mm/r2"] > 0.9
+    assert "the weights of the start were kept" in (run.out / "report.html").read_text()
+    said = vf.load(run.out).numbers(run.dealt.parts.test.pixels)
+    assert np.allclose(said, run.said["finetuned"], atol=1e-6)
+
+
 def test_images_in_memory_with_columns_and_a_backbone_that_goes_on(tuned, tmp_path):
     rng = np.random.default_rng(1)
     bright = rng.uniform(40, 210, 40)

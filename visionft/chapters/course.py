@@ -13,14 +13,19 @@ from visionft.log import read_metrics
 from visionft.report import Report
 
 
-def losses(report: Report, run: Path) -> list[tuple[int, float]]:
-    """Draw training and validation loss over the steps of a run; returns step and validation loss."""
+def losses(report: Report, run: Path, kept: int) -> list[tuple[int, float]]:
+    """Draw training and validation loss over the steps of a run, of which one was kept; returns the validation loss."""
     rows = read_metrics(run / "metrics.jsonl")
     merged = [{"step": r["step"], **{n: r[k] for n, k in (("training", "loss"), ("validation", "log_loss")) if k in r}}
               for r in rows]  # fmt: skip
     if any("training" in r for r in merged):
-        report.figure(plots.curves(merged, ["training", "validation"]), "Loss; the best validation step was kept")
+        report.figure(plots.curves(merged, ["training", "validation"]), f"Loss; {weights_of(kept)} were kept")
     return [(int(r["step"]), float(r["validation"])) for r in merged if "validation" in r]
+
+
+def weights_of(step: int) -> str:
+    """In words; step 0 is the start."""
+    return f"the weights of {f'step {step}' if step else 'the start'}"
 
 
 def more_labels(report: Report, features: Tensor, labels: Tensor, classes: int) -> None:

@@ -75,7 +75,7 @@ def _training(report: Report, done: Finetuned) -> None:
     if fitted is None:
         return
     report.heading("Training")
-    seen = course.losses(report, done.curves)
+    seen = course.losses(report, done.curves, fitted.best_step)
     if done.recipe.refit:
         report.text("What answers has learnt from the validation images, too: no gap to them can be measured.")
         return

@@ -18,6 +18,8 @@ from visionft.recipe import Finetune
 from visionft.report import Cell, Report
 from visionft.train import Fitted
 
+from .course import weights_of
+
 if TYPE_CHECKING:
     from visionft.tasks.measure import Finetuned
     from visionft.tasks.predictor import Predictor
@@ -121,9 +123,8 @@ def _norms(recipe: Finetune, model: Any) -> str:
 
 def _length(fitted: Fitted, recipe: Finetune) -> str:
     end = f"stopped early ({fitted.stopped})" if fitted.stopped else "to the end"
-    step = f"step {fitted.best_step}" if fitted.best_step else "the start"
     why = f"by {recipe.metric}" if recipe.patience else "which told more validation images right"
-    kept = f"; the weights of {step} were kept, {why}" if recipe.patience or not fitted.best_step else ""
+    kept = f"; {weights_of(fitted.best_step)} were kept, {why}" if recipe.patience or not fitted.best_step else ""
     return f"Training took {fitted.steps:,} steps and {clock(fitted.seconds)} in {fitted.precision}, {end}{kept}."
 
 

@@ -44,7 +44,7 @@ def write(done: Tuned) -> None:
     chapters.data(report, done.dealt.parts.ready.scan)
     if done.fitted:
         report.heading("Training")
-        losses(report, done.out)
+        losses(report, done.out, done.fitted.best_step)
     report.heading("This run")
     report.facts(runs.versions())
     report.write(done.out / "report.html")
@@ -71,7 +71,7 @@ def groups(report: Report, done: Tuned) -> None:
         for group in sorted(count)
     ]
     report.heading("By group")
-    names = [key.replace("/", ", ").replace("_", " ") for key in keys]
+    names = [f"{column}, {name.replace('_', ' ')}" for column, _, name in (key.rpartition("/") for key in keys)]
     report.table(["group", "test images", *names], rows, note="95 % bootstrap intervals; mae is better when lower.")
 
 

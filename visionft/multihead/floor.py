@@ -83,6 +83,11 @@ class Floor:
         """What is known of the images that may be looked at."""
         return self.dealt.values(self.dealt.parts.known)
 
+    @property
+    def val_z(self) -> Tensor:
+        """Of the images that may only be chosen by."""
+        return self.known_z[len(self.dealt.parts.train.table) :]
+
     @cached_property
     def known(self) -> Probes:
         """Probes of all images that may be looked at."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visionft.arrays import Floats
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, parts
+from visionft.evaluation.bootstrap import Bounded, mean_of
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.decision import Decision
 from visionft.evaluation.flags import of_flags
@@ -70,14 +71,31 @@ def watched(targets: Sequence[Target], said: Floats, values: Floats, rules: Mapp
 
 def losses(targets: Sequence[Target], said: Floats, values: Floats) -> Metrics:
     """`log_loss`, the mean over columns of COLUMN/loss, each the mean over what is known."""
-    found = {}
-    for target, out, own in zip(targets, parts(targets, "answers"), parts(targets), strict=True):
-        known = np.isfinite(values[:, own])
-        if known.any():
-            truth = torch.from_numpy(np.nan_to_num(values[:, own]))
-            cost = elements(target, _logits(target, torch.from_numpy(said[:, out])), truth)
-            found[f"{target.column}/loss"] = float(cost.double().numpy()[known].mean())
+    costs = zip(targets, _costs(targets, said, values), strict=True)
+    found = {f"{target.column}/loss": float(np.nanmean(cost)) for target, cost in costs if np.isfinite(cost).any()}
     return {"log_loss": float(np.mean([*found.values()])), **found} if found else {}
+
+
+def change(targets: Sequence[Target], now: Floats, then: Floats, values: Floats) -> Bounded:
+    """By how much the loss of an image differs between two answers (N A each), and the 95 % interval over images.
+
+    nan where nothing is known of any of them.
+    """
+    each = [np.concatenate(_costs(targets, said, values), axis=1) for said in (now, then)]
+    known = np.isfinite(each[0]).any(axis=1)
+    if not known.any():
+        return (float("nan"),) * 3
+    return mean_of(np.nanmean((each[0] - each[1])[known], axis=1))
+
+
+def _costs(targets: Sequence[Target], said: Floats, values: Floats) -> list[Floats]:
+    """The loss of every image in every column, N V each; nan where the truth is not known."""
+    found = []
+    for target, out, own in zip(targets, parts(targets, "answers"), parts(targets), strict=True):
+        truth = torch.from_numpy(np.nan_to_num(values[:, own]))
+        cost = elements(target, _logits(target, torch.from_numpy(said[:, out])), truth).double().numpy()
+        found.append(np.where(np.isfinite(values[:, own]), cost, np.nan))
+    return found
 
 
 def _logits(target: Target, said: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from visionft.tasks.learn import (
     images_for,
     images_of,
     refuse_infinite,
+    solved,
     start_of,
     task_on,
     train,
@@ -40,7 +41,7 @@ from visionft.train import Fitted, Metrics
 
 from .deal import Dealt
 from .floor import Floor
-from .judge import headline, judge, watched
+from .judge import change, headline, judge, watched
 from .predictor import HEADS, HeadsPredictor
 from .rules import decide
 
@@ -84,10 +85,18 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     low = Floor.of(start, dealt, recipe.size, console)
     if recipe.tune == "probe":  # a probe is solved, not trained
         model.start_from(low.known.weight, low.known.bias)
-        learned, held = Learned(model), (low.held_out(recipe.seed), low.values)
+        learned, held = solved(model), (low.held_out(recipe.seed), low.values)
     else:
         learned = _learn(recipe, dealt, model, training, low, console, log)
         held = answering(recipe, learned.model, dealt).numbers(parts.val.pixels), dealt.values(parts.val)
+        first = low.train.answers(low.val_z)
+        worse, least, most = change(dealt.targets, held[0], first, held[1])
+        if recipe.tune != "full" and least > 0:
+            console.say(f"training made it worse, {worse:+.3g} loss ({least:+.3g} to {most:+.3g}) on validation "
+                        "images: the start answers")  # fmt: skip
+            model, _ = build(recipe, dealt, start)
+            model.start_from(low.train.weight, low.train.bias)
+            learned, held = solved(model, learned), (first, held[1])
     done = _measure(recipe, dealt, learned, held, low, console)
     done.seconds = time.perf_counter() - began
     seal(done, console)

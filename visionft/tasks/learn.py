@@ -55,6 +55,12 @@ class Learned:
         return cls(model, Fitted(**facts["fitted"]) if facts["fitted"] else None, facts["share"], facts["learnt"])
 
 
+def solved(model: Any, tried: Learned | None = None) -> Learned:
+    """A network of which nothing but the head has learnt, with how the training went that was of no use."""
+    fitted = dataclasses.replace(tried.fitted, best_step=0) if tried and tried.fitted else None
+    return Learned(model, fitted, learnt=sum(p.numel() for p in model.head.parameters()))
+
+
 def start_of(recipe: Finetune) -> Backbone:
     """The network as it is before any training; every network of a run begins as a copy of it."""
     torch.manual_seed(recipe.seed)

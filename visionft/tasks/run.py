@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -23,7 +22,7 @@ from visionft.retention.retained import retained
 
 from .complete import complete
 from .floor import Floor, Held, measure_floor
-from .learn import Learned, attach, begin, build, learn, probed, start_of
+from .learn import Learned, attach, begin, build, learn, probed, solved, start_of
 from .measure import Finetuned, asked, judge, line, measure
 from .parts import Parts
 from .seal import seal
@@ -62,14 +61,14 @@ def finetune(
     laps.end("floor")
     if recipe.tune == "probe":  # a probe is solved, not trained
         model.start_from(low.known.weight, low.known.bias)
-        learned, held = [_solved(model)], low.held
+        learned, held = [solved(model)], low.held
     else:
         learned = _learn(recipe, parts, folds, start, low, console, log)
         held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
         if recipe.tune != "full" and (loss := _proven_loss(low.validation["probe"], held)):
             console.say(f"training made it worse, {loss} of the validation images told right: the start answers")
             model.start_from(low.train.weight, low.train.bias)
-            learned, held = [_solved(model, learned[0])], Held(low.validation["probe"], parts.val.labels)
+            learned, held = [solved(model, learned[0])], Held(low.validation["probe"], parts.val.labels)
     if recipe.refit:
         console.say("once more, with the validation images")
         learned = [_refit(recipe, parts, learned[0], start, low.known, console, log)]
@@ -129,17 +128,11 @@ def _refit(
     if not best and began:  # no step was better than the start
         model, _ = build(recipe, parts, start)
         model.start_from(began.weight, began.bias)
-        return _solved(model, first)
+        return solved(model, first)
     steps = max(1, round(best * len(parts.known.table) / len(parts.train.table)))
     again = dataclasses.replace(recipe, steps=steps, epochs=None, minutes=None, patience=0, average=False)
     out = Path(recipe.out) / "refit"
     return learn(again, parts.all_learned(), start, began, out, console, log, choose=False, name="refit")
-
-
-def _solved(model: Any, tried: Learned | None = None) -> Learned:
-    """A network of which nothing but the head has learnt, with how the training went that was of no use."""
-    fitted = dataclasses.replace(tried.fitted, best_step=0) if tried and tried.fitted else None
-    return Learned(model, fitted, learnt=sum(p.numel() for p in model.head.parameters()))
 
 
 def _proven_loss(start: Tensor, held: Held) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from visionft.data.targets import Classes, Flags, Levels, Number
 from visionft.multihead import rules
-from visionft.multihead.judge import compared, headline, judge, per_group
+from visionft.multihead.judge import change, compared, headline, judge, per_group
 
 N = 80
 TARGETS = (
@@ -62,6 +62,16 @@ def test_every_head_has_a_headline_that_is_measured(answers):
     assert [headline(target) for target in TARGETS[1:4]] == [
         "scratch/average_precision", "marks/mean_average_precision", "spots/spot/average_precision"
     ]  # fmt: skip
+
+
+def test_the_change_of_the_loss_is_paired_image_by_image(answers):
+    said, truth, _ = answers
+    better = said.copy()
+    better[:, -1] = (said[:, -1] + np.nan_to_num(truth[:, -1], nan=0.5)) / 2  # half of the way to the truth
+    mean, low, high = change(TARGETS, said, better, truth)
+    assert 0 < low <= mean <= high
+    assert change(TARGETS, better, said, truth)[2] < 0 and change(TARGETS, said, said, truth) == (0, 0, 0)
+    assert all(np.isnan(change(TARGETS, said, said, np.full_like(truth, np.nan))))
 
 
 def test_a_metric_that_a_group_leaves_undefined_is_left_out(answers):
