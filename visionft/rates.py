@@ -138,5 +138,6 @@ def _told(objective: Objective, recipe: Recipe, low: float, high: float, steps: 
     later = any(rule.begin for rule in rules.values())
     return replace(
         recipe, optim=optim, steps=steps, epochs=None, minutes=None, log_every=1, eval_every=1, patience=0,
-        metric=LOSS, ema=0.0, grow=1.0, tune={pattern: rule.rate for pattern, rule in rules.items()} if later else recipe.tune,
+        metric=LOSS, ema=0.0, grow=1.0,
+        tune={pattern: rule.rate for pattern, rule in rules.items()} if later else recipe.tune,
     )  # fmt: skip
