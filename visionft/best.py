@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from .errors import ConfigError
 from .recipe import Recipe
 
-LOSS = "loss"  # what a recipe watches that names no metric; the loop has it always, an evaluation need not
-
 
 def falls(metric: str) -> bool:
     """Whether lower is better: `loss` in the name says so, but not in the column that comes before a slash."""
@@ -32,8 +30,6 @@ class Best:
     def see(self, step: int, metrics: dict[str, float], model: nn.Module) -> str:
         """Compare an evaluation with the best before; returns why to stop, or nothing."""
         if not self.patience:
-            if self.metric != LOSS:
-                score(self.metric, metrics)  # a name that nothing measures is a typo, whether it decides or not
             self.step, self.metrics = step, metrics
             return ""
         if self.state is None or score(self.metric, metrics) > score(self.metric, self.metrics):

@@ -60,8 +60,15 @@ def features(
 
 @contextmanager
 def answering(backbone: Backbone) -> Iterator[None]:
-    """Fast kernels, idle norms folded, and the arithmetic of inference, for a block in which nothing is learnt."""
-    with fast_kernels() as kernels, inference(backbone.mean.device):
+    """As `resting`, in the arithmetic of inference."""
+    with resting(backbone), inference(backbone.mean.device):
+        yield
+
+
+@contextmanager
+def resting(backbone: Backbone) -> Iterator[None]:
+    """Fast kernels and idle norms folded, for a block in which nothing is learnt."""
+    with fast_kernels() as kernels:
         kernels.fold(backbone)
         yield
 

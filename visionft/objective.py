@@ -5,16 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import config
+from . import config, plugins
 from .data.records import Table
-from .errors import ConfigError
 
 OBJECTIVES = {
     "simclr": "visionft.pretraining.simclr:SimCLR",
@@ -116,7 +114,7 @@ def find(choice: Any) -> tuple[type[Objective], dict[str, Any]]:
     Raises ConfigError for an unknown name or option, with the nearest valid one.
     """
     name, options = config.named(choice, "objective")
-    cls: type[Any] = name if inspect.isclass(name) else _import(str(name))
+    cls: type[Any] = plugins.resolve(name, OBJECTIVES, "objective")
     return cls, config.bind(cls, options, "objective")
 
 
@@ -135,13 +133,4 @@ def _shown(option: inspect.Parameter) -> str:
 
 def registered() -> dict[str, str]:
     """Every name with its import path: our own, then those of installed packages (entry points)."""
-    plugins = {p.name: p.value for p in entry_points(group="visionft.objectives")}
-    return {**OBJECTIVES, **{name: path for name, path in plugins.items() if name not in OBJECTIVES}}
-
-
-def _import(name: str) -> type[Objective]:
-    known = registered()
-    path = known.get(name, name)
-    if ":" not in path:
-        raise ConfigError(f"no objective is called {name!r}{config.suggest(name, known)}")
-    return config.imported(path, "objective")  # type: ignore[no-any-return]
+    return plugins.known(OBJECTIVES, "objective")

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 from . import tuning
-from .best import LOSS
 from .errors import DivergedError
 from .objective import Objective
 from .optim import share_at
@@ -137,7 +136,6 @@ def _told(objective: Objective, recipe: Recipe, low: float, high: float, steps: 
     rules = {pattern: tuning.Rule.of(pattern, rate) for pattern, rate in tuning.table(objective, recipe.tune).items()}
     later = any(rule.begin for rule in rules.values())
     return replace(
-        recipe, optim=optim, steps=steps, epochs=None, minutes=None, log_every=1, eval_every=1, patience=0,
-        metric=LOSS, ema=0.0, grow=1.0,
-        tune={pattern: rule.rate for pattern, rule in rules.items()} if later else recipe.tune,
+        recipe, optim=optim, steps=steps, epochs=None, minutes=None, log_every=1, eval_every=1, patience=0, ema=0.0,
+        grow=1.0, tune={pattern: rule.rate for pattern, rule in rules.items()} if later else recipe.tune,
     )  # fmt: skip

@@ -221,7 +221,7 @@ def own(net, *, count: int = 2):
 
 def test_an_adapter_of_an_installed_package_is_found_by_its_name(monkeypatch):
     found = [EntryPoint("shifty", f"{__name__}:own", "visionft.adapters")]
-    monkeypatch.setattr("visionft.adapters.attach.entry_points", lambda group: found)
+    monkeypatch.setattr("visionft.plugins.entry_points", lambda group: found)
     made = backbone("test_vit")
     assert [*Adapter(made.net, {"name": "shifty", "count": 1}).parts()] == ["blocks.0.mlp.fc2"]
     with pytest.raises(ConfigError, match="did you mean shifty"):

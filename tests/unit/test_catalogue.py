@@ -79,7 +79,7 @@ def test_what_cannot_take_the_backbone_says_why_and_what_can():
 def plugins(monkeypatch) -> None:
     group = "visionft.objectives"
     found = [EntryPoint("mine", f"{__name__}:Elementwise", group), EntryPoint("broken", "no_such_module:X", group)]
-    monkeypatch.setattr("visionft.objective.entry_points", lambda group: found)
+    monkeypatch.setattr("visionft.plugins.entry_points", lambda group: found)
 
 
 def test_plugins_are_listed_and_a_broken_one_hides_no_other(plugins, monkeypatch):

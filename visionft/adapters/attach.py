@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from visionft import config
+from visionft import config, plugins
 from visionft.errors import ConfigError
 
 from . import targets
@@ -98,15 +97,7 @@ def find(name: Any) -> Callable[..., Parts]:
 
     Raises ConfigError for what is none of them.
     """
-    if callable(name):
-        return name  # type: ignore[no-any-return]
-    if name in ADAPTERS:
-        return ADAPTERS[name]
-    plugins = {p.name: p.value for p in entry_points(group="visionft.adapters")}
-    path = plugins.get(name, str(name))
-    if ":" not in path:
-        raise ConfigError(f"no adapter is called {name!r}{config.suggest(path, [*ADAPTERS, *plugins])}")
-    return config.imported(path, "adapter")  # type: ignore[no-any-return]
+    return plugins.resolve(name, ADAPTERS, "adapter")  # type: ignore[no-any-return]
 
 
 def check(choice: Any) -> tuple[str, dict[str, Any], Bits | None, float]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-import torch
-
-from visionft import backbones, config, objective
-from visionft.adapters.attach import adapt
+from visionft import config
 from visionft.data.prepare import Prepared
 from visionft.data.views import Views
 from visionft.plan import Estimate, estimate
 from visionft.pretraining.start import build
 from visionft.recipe import Finetune, Pretrain
+from visionft.tasks.learn import attach, images_for, start_of, task_on, told
 
 from . import commands
 from .facts import Facts
@@ -66,16 +63,10 @@ def _timed(recipe: Any, facts: Facts) -> tuple[Any, float]:
 
 
 def _task(recipe: Finetune, looked: Looked) -> tuple[Any, Views]:
-    torch.manual_seed(recipe.seed)
-    backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
-    cls, options = objective.find(recipe.task)
-    labels = looked.some.table.labels
-    counts = np.bincount(labels, minlength=len(looked.some.table.classes)).tolist()
-    model = cls(backbone, **{"classes": len(counts), "counts": counts, **options})
-    if recipe.adapter != "none":
-        adapt(backbone, recipe.adapter)
-    view = {"image": dataclasses.replace(model.sees["image"], policy=recipe.policy)}
-    return model, Views(looked.some.pixels, view, {"image": recipe.size}, labels=labels, channels=recipe.channels)
+    some = looked.some
+    model = task_on(recipe, start_of(recipe), **told(some.table))
+    attach(recipe, model)
+    return model, images_for(recipe, model, some, labels=some.table.labels)
 
 
 def _cost(found: Estimate, seconds: float, larger: float) -> Cost:

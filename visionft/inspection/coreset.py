@@ -32,10 +32,10 @@ def coreset(
         return torch.arange(n)
     batch = min(WIDEST, max(1, k // ROUNDS)) if batch is None else batch
     norms = points.square().sum(1)
-    first = _squared(points, norms, points.mean(0, keepdim=True)).argmin().view(1)
+    first = squared(points, norms, points.mean(0, keepdim=True)).argmin().view(1)
     chosen, near, count = [first], torch.full_like(norms, torch.inf), 1
     while count < k:
-        near = torch.minimum(near, _squared(points, norms, points[chosen[-1]]))
+        near = torch.minimum(near, squared(points, norms, points[chosen[-1]]))
         near[chosen[-1]] = -torch.inf  # rounding must not offer a centre again
         chosen.append(_farthest(points, near, min(batch, k - count)))
         count += len(chosen[-1])
@@ -47,7 +47,7 @@ def coreset(
 def radius(points: Tensor, centres: Tensor) -> float:
     """How far the farthest point (N D) is from its nearest centre (k D)."""
     norms = points.square().sum(1)
-    return float(_squared(points, norms, centres).max().clamp_min(0).sqrt())
+    return float(squared(points, norms, centres).max().clamp_min(0).sqrt())
 
 
 def _farthest(points: Tensor, near: Tensor, count: int) -> Tensor:
@@ -66,7 +66,7 @@ def _farthest(points: Tensor, near: Tensor, count: int) -> Tensor:
     return pool[torch.tensor(found, device=pool.device)]
 
 
-def _squared(points: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
+def squared(points: Tensor, norms: Tensor, centres: Tensor) -> Tensor:
     """N: squared distance of every point to the nearest of some centres, by matrix products."""
     own, rows = centres.square().sum(1), max(1, AT_ONCE // len(centres))
     near = [torch.addmm(own, part, centres.T, alpha=-2).amin(1) for part in points.split(rows)]

@@ -60,6 +60,10 @@ class Worth:
             "escapes": self.escapes.bounded, "overkill": self.overkill.bounded, "promise_kept": self.kept,
             "auroc": self.auroc, "average_precision": self.average_precision, "f1_max": self.f1_max,
             "pixel_auroc": self.pixel_auroc, "aupro": self.aupro,
+            "groups": {
+                group: {"escapes": escapes.bounded, "overkill": overkill.bounded}
+                for group, (escapes, overkill) in self.groups.items()
+            },
             "found_by_kind": {kind: share.bounded for kind, share in self.kinds.items()},
         }  # fmt: skip
         return {key: value for key, value in found.items() if value is not None}

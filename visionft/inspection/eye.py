@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.data.prepare import Chosen
 from visionft.errors import ConfigError
-from visionft.kernels import fast_kernels
+from visionft.features import resting
 
 from .scorer import Scorer
 from .scorers import make, words
@@ -30,6 +29,7 @@ class Seen:
 
     score: float
     map: Floats
+    size: tuple[int, int]  # of the image, H W
 
 
 @dataclass
@@ -50,22 +50,23 @@ class Eye:
         """Learn from good images, H W C each; image i belongs to fold i % folds."""
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
-            for patches, owners in self._patches(backbone, images):
+            for patches, owners in self._patches(backbone, images, []):
                 yield patches, torch.tensor([owner % folds for owner in owners])
                 if progress:
                     progress(owners[-1] + 1, len(images))
 
-        with _fast(backbone):
+        with torch.no_grad(), resting(backbone):  # in full precision: distances need all digits
             self.scorer.fit(stream(), folds)
 
     def see(self, backbone: Backbone, images: Sequence[np.ndarray], *, without: int | None = None) -> list[Seen]:
         """Judge images, H W C each, as if a fold of the good ones had not been learnt from."""
-        maps: list[list[Floats]] = [[] for _ in images]
-        with _fast(backbone):
-            for patches, owners in self._patches(backbone, images):
+        maps: list[list[Floats]] = [[] for _ in range(len(images))]
+        sizes: list[tuple[int, int]] = []
+        with torch.no_grad(), resting(backbone):
+            for patches, owners in self._patches(backbone, images, sizes):
                 for one, owner in zip(self.scorer.score(patches, without=without), owners, strict=True):
                     maps[owner].append(one.double().numpy())
-        return [self._joined(image, own) for image, own in zip(images, maps, strict=True)]
+        return [self._joined(size, own) for size, own in zip(sizes, maps, strict=True)]
 
     def held_out(self, backbone: Backbone, images: Sequence[np.ndarray], folds: int) -> list[Seen]:
         """Judge the good images that `fit` has learnt from, each as if its fold had not been there."""
@@ -84,18 +85,24 @@ class Eye:
         """The eye, not fitted, that said these facts."""
         return cls(Sight(**facts["sight"]), make(facts["scorer"]), facts["top"])
 
-    def _joined(self, image: np.ndarray, maps: Sequence[Floats]) -> Seen:
+    def _joined(self, size: tuple[int, int], maps: Sequence[Floats]) -> Seen:
         """What the tiles of an image say, together."""
-        tiles = self.sight.tiles(*image.shape[:2])
+        tiles = self.sight.tiles(*size)
         judges_places = maps[0].size > 1
         joined = tiles.joined(maps, tiles.side[0] / maps[0].shape[0]) if judges_places else np.max(maps, axis=0)
-        return Seen(highest(joined, self.top), joined)
+        return Seen(highest(joined, self.top), joined, size)
 
-    def _patches(self, backbone: Backbone, images: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, list[int]]]:
-        """Patches of all tiles, B h w D, as many at once as are of one size and a batch takes, and whose they are."""
+    def _patches(
+        self, backbone: Backbone, images: Sequence[np.ndarray], sizes: list[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """Patches of all tiles, B h w D, as many at once as are of one size and a batch takes, and whose they are.
+
+        Notes the size of every image on the way: each is decoded once.
+        """
         held: list[np.ndarray] = []
         owners: list[int] = []
         for at, image in enumerate(images):
+            sizes.append((image.shape[0], image.shape[1]))
             for tile in self.sight.cut(image):
                 if held and (len(held) == BATCH or tile.shape != held[0].shape):
                     yield self.sight.patches(backbone, _batch(held)), owners
@@ -104,14 +111,6 @@ class Eye:
                 owners.append(at)
         if held:
             yield self.sight.patches(backbone, _batch(held)), owners
-
-
-@contextmanager
-def _fast(backbone: Backbone) -> Iterator[None]:
-    """Fast kernels and folded norms; inference's arithmetic is for the backbone alone, distances need all digits."""
-    with torch.no_grad(), fast_kernels() as kernels:
-        kernels.fold(backbone)
-        yield
 
 
 def _batch(tiles: Sequence[np.ndarray]) -> Tensor:

@@ -19,7 +19,7 @@ from visionft.log import Console
 
 from .eye import Eye, Seen
 from .panel import Calm, Panel
-from .promise import Promise
+from .promise import Promise, check
 from .verdict import Verdict
 from .where import Scale
 
@@ -38,7 +38,7 @@ class Inspector:
         cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: dict[str, int], console: Console
     ) -> Inspector:
         """From decoded good images. Raises DataError where they are too few for the promise."""
-        Promise.of(np.zeros(len(good)), false_reject)  # what cannot be promised must be said before anything is learnt
+        check(len(good), false_reject)  # what cannot be promised must be said before anything is learnt
         held = panel.fit(good, min(FOLDS, len(good)), console.progress("good parts"))
         promise = Promise.of([seen.score for seen in held], false_reject)
         console.say(promise.words())
@@ -62,7 +62,7 @@ class Inspector:
         scores = [one.score for one in seen]
         rows = zip(names, seen, self.promise.p_values(scores), self.promise.rejects(scores), strict=True)
         return [
-            Verdict(name, one.score, float(p), bool(reject), one.map, self.scale, pixels, at)
+            Verdict(name, one.score, float(p), bool(reject), one.map, one.size, self.scale, pixels, at)
             for at, (name, one, p, reject) in enumerate(rows)
         ]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .coreset import AT_ONCE, coreset
+from .coreset import coreset, squared
 from .scorer import Folded, Scorer
 
 MEGABYTE = 1 << 20
@@ -63,10 +63,8 @@ class Neighbours(Scorer):
 
 
 def nearest(points: Tensor, bank: Tensor) -> Tensor:
-    """N: Euclidean distance of points (N D) to the nearest of a bank (K D), by matrix products in parts."""
-    own, rows = bank.square().sum(1), max(1, AT_ONCE // len(bank))
-    near = [torch.addmm(own, part, bank.T, alpha=-2).amin(1) for part in points.split(rows)]
-    return (torch.cat(near) + points.square().sum(1)).clamp_min_(0).sqrt_()
+    """N: Euclidean distance of points (N D) to the nearest of a bank (K D)."""
+    return squared(points, points.square().sum(1), bank).clamp_min_(0).sqrt_()
 
 
 def _thinned(held: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,6 +13,7 @@ from visionft.arrays import Floats
 from visionft.backbone import Backbone
 
 from .eye import Eye, Progress, Seen
+from .where import grown
 
 TINY = 1e-12  # a distance of nothing at all has no logarithm
 
@@ -76,11 +76,5 @@ class Panel:
         share = sum(weight for _, weight in places) or 1.0
         joined = np.zeros((height, width))
         for heat, weight in places:
-            joined += weight / share * _at(heat, height, width)
-        return Seen(total, joined)
-
-
-def _at(heat: Floats, height: int, width: int) -> Floats:
-    if heat.shape == (height, width):
-        return heat
-    return cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64)
+            joined += weight / share * grown(heat, height, width)
+        return Seen(total, joined, said[0].size)

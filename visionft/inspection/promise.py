@@ -35,12 +35,7 @@ class Promise:
         held = np.sort(np.asarray(scores, np.float64))
         if not np.isfinite(held).all():
             raise DataError(f"{(~np.isfinite(held)).sum()} of {len(held)} scores of good parts are not finite")
-        needed = least(false_reject)
-        if len(held) < needed:
-            raise DataError(
-                f"false_reject={false_reject:g} needs at least {needed} good images and there are {len(held)}, which "
-                f"support false_reject={math.ceil(1e4 / (len(held) + 1)) / 1e4:g}"
-            )
+        check(len(held), false_reject)
         return cls(held, false_reject)
 
     @property
@@ -86,6 +81,15 @@ class Promise:
     def facts(self) -> dict[str, Any]:
         """Plain JSON values; `Promise.of(**facts)` reads them."""
         return {"scores": self.scores.tolist(), "false_reject": self.false_reject}
+
+
+def check(n: int, false_reject: float) -> None:
+    """Raise DataError where n held-out good images cannot support such a promise."""
+    if n < least(false_reject):
+        raise DataError(
+            f"false_reject={false_reject:g} needs at least {least(false_reject)} good images and there are {n}, which "
+            f"support false_reject={math.ceil(1e4 / (n + 1)) / 1e4:g}"
+        )
 
 
 def least(false_reject: float) -> int:

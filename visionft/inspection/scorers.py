@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
-from visionft import config
-from visionft.errors import ConfigError
+from visionft import config, plugins
 
 from .gaussian import Gaussian
 from .neighbours import Neighbours
@@ -22,13 +20,7 @@ def make(choice: Any) -> Scorer:
     Raises ConfigError for an unknown name or option, with the nearest valid one.
     """
     name, options = config.named(choice, "scorer")
-    cls = SCORERS.get(name) if isinstance(name, str) else name
-    if cls is None:
-        plugins = {p.name: p.value for p in entry_points(group="visionft.scorers")}
-        path = plugins.get(name, str(name))
-        if ":" not in path:
-            raise ConfigError(f"no scorer is called {name!r}{config.suggest(path, [*SCORERS, *plugins])}")
-        cls = config.imported(path, "scorer")
+    cls = plugins.resolve(name, SCORERS, "scorer")
     made: Scorer = cls(**config.bind(cls, options, "scorer"))
     return made
 

@@ -23,6 +23,7 @@ class Verdict:
     p_value: float  # how often a good part scores as high or higher
     reject: bool
     places: Floats  # h w, coarser than the photo
+    size: tuple[int, int]  # of the photo, H W
     scale: Scale
     source: Sequence[np.ndarray]  # decoded when asked for
     at: int  # in the source
@@ -35,7 +36,7 @@ class Verdict:
     @cached_property
     def heat(self) -> Floats:
         """H W: how unlike good parts every pixel's surroundings are."""
-        return where.grown(self.places, *self.pixels.shape[:2])
+        return where.grown(self.places, *self.size)
 
     @property
     def mask(self) -> Bools:

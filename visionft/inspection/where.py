@@ -39,9 +39,10 @@ class Region:
 
 
 def grown(heat: Floats, height: int, width: int) -> Floats:
-    """A map of places (h w) in the pixels of the photo, H W; values between places are interpolated."""
-    found: Floats = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR).astype(float)
-    return found
+    """A map of places (h w) on a finer grid, such as the pixels of the photo, interpolated between places."""
+    if heat.shape == (height, width):
+        return heat
+    return cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.float64)
 
 
 def marked(heat: Floats, mark: float) -> Bools:

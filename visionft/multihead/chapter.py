@@ -16,7 +16,7 @@ from visionft.evaluation.worth import Labelled
 from visionft.report import Cell, Report
 
 from .answers import answered
-from .judge import compared, headline, per_group
+from .judge import compared, headline
 from .rules import Band
 from .run import Tuned
 
@@ -67,7 +67,7 @@ def groups(report: Report, done: Tuned) -> None:
         return
     keys, count = [compared(target) for target in done.dealt.targets], Counter(table.groups)
     rows: list[list[Cell]] = [
-        [group, count[group], *(_cell(done.metrics["finetuned"], per_group(key, group)) for key in keys)]
+        [group, count[group], *(_cell(done.metrics["finetuned"], f"{key}/{group}") for key in keys)]
         for group in sorted(count)
     ]
     report.heading("By group")

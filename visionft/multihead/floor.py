@@ -68,7 +68,6 @@ class Floor:
     dealt: Dealt
     known_z: Tensor  # of the images that may be looked at, those of train before those of val
     test_z: Tensor
-    start: str  # where the weights came from
 
     @classmethod
     def of(cls, backbone: Backbone, dealt: Dealt, size: int, console: Console) -> Floor:
@@ -76,7 +75,7 @@ class Floor:
         parts = dealt.parts
         known, test = (part.features(backbone, size, progress=console.progress(f"features, {name}"))
                        for name, part in (("train and val", parts.known), ("test", parts.test)))  # fmt: skip
-        return cls(dealt, known, test, str(backbone.loaded))
+        return cls(dealt, known, test)
 
     @cached_property
     def values(self) -> Floats:

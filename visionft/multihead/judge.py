@@ -137,18 +137,15 @@ def _by_group(
 ) -> Metrics:  # fmt: skip
     """What columns are compared by, on the images of each group, with its interval."""
     found: Metrics = {}
-    for group in np.unique(groups):
-        own = groups == group
-        inside = judge(targets, said[own], values[own], rules, resamples=resamples)
-        keys = [f"{compared(target)}{end}" for target in targets for end in ("", "_low", "_high")]
-        found |= {per_group(key, group): inside[key] for key in keys if key in inside}
+    for target, out, own in zip(targets, parts(targets, "answers"), parts(targets), strict=True):
+        known, key = np.isfinite(values[:, own]).any(axis=1), compared(target)
+        name = key.removeprefix(f"{target.column}/")
+        for group in np.unique(groups[known]):
+            at = known & (groups == group)
+            inside = _judge(target, said[at, out], values[at, own], rules[target.column], resamples)
+            ends = (end for end in ("", "_low", "_high") if f"{name}{end}" in inside)
+            found |= {f"{key}/{group}{end}": inside[f"{name}{end}"] for end in ends}
     return found
-
-
-def per_group(key: str, group: str) -> str:
-    """The key of a metric on the images of one group; an interval's end stays at the end."""
-    name, end = next(((key.removesuffix(e), e) for e in ("_low", "_high") if key.endswith(e)), (key, ""))
-    return f"{name}/{group}{end}"
 
 
 def _over_columns(targets: Sequence[Target], said: Floats, values: Floats, resamples: int) -> Metrics:

@@ -51,7 +51,6 @@ class Tuned:
     """A finished run of several heads, with what the report shows."""
 
     recipe: Finetune
-    start: str  # where the weights came from that training began with
     predictor: HeadsPredictor
     dealt: Dealt
     metrics: dict[str, Metrics]  # "probe" (the floor) and "finetuned", on the test images
@@ -176,7 +175,7 @@ def _measure(
     for name, found in metrics.items():
         console.say(f"  test, {'floor, probe on frozen features' if name == 'probe' else recipe.tune}: "
                     f"{line(dealt.targets, found)}")  # fmt: skip
-    return Tuned(recipe, low.start, predictor, dealt, metrics, said, learned)
+    return Tuned(recipe, predictor, dealt, metrics, said, learned)
 
 
 def line(targets: Sequence[Target], m: Metrics) -> str:

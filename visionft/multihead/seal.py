@@ -34,7 +34,7 @@ def seal(done: Tuned, console: Console) -> None:
 
 def _info(done: Tuned) -> dict[str, Any]:
     name, options = config.named(done.recipe.task, "task")
-    return about(done.recipe, done.dealt.parts, done.start, done.learned) | {
+    return about(done.recipe, done.dealt.parts, str(done.predictor.model.backbone.loaded), done.learned) | {
         "task": {"name": name, **options, "targets": [target.facts() for target in done.dealt.targets]},
         "metrics": done.metrics,
         "rules": {column: rule.facts() for column, rule in done.predictor.rules.items()},

@@ -43,6 +43,9 @@ class Kept(Objective):
         """What to train on: the new images, unless a remedy mixes in those of `memory`."""
         return training
 
+    def settle(self) -> None:
+        """After training: leave the task where it should be."""
+
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The task's losses and the penalty, under the remedy's name."""
         with _watched(self.backbone) as passes:

@@ -92,7 +92,7 @@ def kept(
 
 def settle(learner: Objective) -> None:
     """After `fit`: leave the task where its remedy wants it."""
-    if isinstance(learner, Wise):
+    if isinstance(learner, Kept):
         learner.settle()
 
 

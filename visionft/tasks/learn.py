@@ -17,6 +17,7 @@ from visionft import averaging, backbones, config, objective, runs
 from visionft.adapters.attach import adapt
 from visionft.backbone import Backbone
 from visionft.best import score
+from visionft.data.records import Table
 from visionft.data.views import Views
 from visionft.errors import DivergedError
 from visionft.evaluation.classification import summarise
@@ -69,13 +70,12 @@ def start_of(recipe: Finetune) -> Backbone:
 
 def build(recipe: Finetune, parts: Parts, start: Backbone) -> tuple[Any, Views]:
     """The task on a copy of the start, and the images it trains on."""
-    model = task_on(recipe, start, **told(parts))
+    model = task_on(recipe, start, **told(parts.train.table))
     return model, images_for(recipe, model, parts.train, labels=parts.train.table.labels)
 
 
-def told(parts: Parts) -> dict[str, Any]:
+def told(table: Table) -> dict[str, Any]:
     """What a task may want to know of the training images."""
-    table = parts.train.table
     counts = np.bincount(table.labels, minlength=len(table.classes)).tolist()
     return {"classes": len(counts), "counts": counts}
 
@@ -155,7 +155,13 @@ def train(
     model, learner, images, evaluate = begun
     start = {key: tensor.detach().clone() for key, tensor in model.state_dict().items()} if recipe.average else {}
     sink = runs.sinks(out, recipe, console_sink(console, name), *log)
-    fitted = fit(learner, images, recipe, out=out, evaluate=evaluate if choose else None, log=sink)
+
+    def watched(model: Any) -> Metrics:
+        metrics = evaluate(model)
+        score(recipe.metric, metrics)  # a name that nothing measures is a typo, also where it decides nothing
+        return metrics
+
+    fitted = fit(learner, images, recipe, out=out, evaluate=watched if choose else None, log=sink)
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
                 f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
     remedies.settle(learner)

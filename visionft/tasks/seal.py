@@ -106,7 +106,7 @@ def keep_adapter(out: Path, model: Any, console: Console) -> None:
 
 def _info(done: Finetuned) -> dict[str, Any]:
     name, options = config.named(config.plain(done.recipe)["task"], "task")
-    task = filled(type(done.predictor.model), told(done.parts))
+    task = filled(type(done.predictor.model), told(done.parts.train.table))
     return about(done.recipe, done.parts, done.start, done.learned[0]) | {
         "task": {"name": name, **task, **options},
         "classes": list(done.predictor.classes),

@@ -19,8 +19,8 @@ SIDE = 16
 def verdict(score: float, at: int, places: np.ndarray | None = None) -> Verdict:
     heat = np.full((SIDE, SIDE), score) if places is None else places
     photo = np.zeros((SIDE, SIDE, 3), np.uint8)
-    reject = bool(PROMISE.rejects([score])[0])
-    return Verdict(str(at), score, float(PROMISE.p_values([score])[0]), reject, heat, Scale(0, 1), [photo] * 9, 0)
+    p, reject = float(PROMISE.p_values([score])[0]), bool(PROMISE.rejects([score])[0])
+    return Verdict(str(at), score, p, reject, heat, (SIDE, SIDE), Scale(0, 1), [photo], 0)
 
 
 def judged(scores, kinds, **words):
@@ -33,6 +33,7 @@ def test_escapes_overkill_and_kinds_are_counted_at_the_promised_threshold():
     assert worth.escapes == Share(1, 3) and worth.overkill == Share(1, 3)
     assert worth.kinds == {"dent": Share(2, 2), "scratch": Share(0, 1)}
     assert worth.groups == {"a": (Share(0, 1), Share(1, 2)), "b": (Share(1, 2), Share(0, 1))}
+    assert worth.facts()["groups"]["a"]["overkill"] == Share(1, 2).bounded
     assert worth.auroc[0] == pytest.approx(8 / 9) and worth.auroc[1] <= worth.auroc[0] <= worth.auroc[2]
     assert worth.escapes.bounded == (1 / 3, *wilson(1 / 3, 3))
     assert worth.f1_max == pytest.approx(6 / 7)

@@ -74,6 +74,21 @@ def test_images_of_any_size_are_judged_one_by_one(backbone, good, bad):
     assert seen.map.max() == seen.map[:, seen.map.shape[0] :].max()
 
 
+def test_to_judge_an_image_it_is_decoded_once(backbone, good):
+    class Counted(list):
+        looks = 0
+
+        def __iter__(self):
+            for image in super().__iter__():
+                self.looks += 1
+                yield image
+
+    ours, images = eye(), Counted(good)
+    ours.fit(backbone, good, FOLDS)
+    ours.see(backbone, images)
+    assert images.looks == len(good)
+
+
 def test_the_same_good_images_make_the_same_eye(backbone, good, bad):
     scores = []
     for _ in range(2):

@@ -7,7 +7,7 @@ import pytest
 
 from visionft.data.targets import Classes, Flags, Levels, Number
 from visionft.multihead import rules
-from visionft.multihead.judge import change, compared, headline, judge, per_group
+from visionft.multihead.judge import change, compared, headline, judge
 
 N = 80
 TARGETS = (
@@ -46,8 +46,8 @@ def told(answers, where=None, **words):
 def test_a_groups_numbers_are_those_of_its_images_alone(answers, group):
     whole, alone = told(answers, groups=answers[2].tolist()), told(answers, answers[2] == group)
     for key in map(compared, TARGETS):
-        for name in (key, f"{key}_low", f"{key}_high"):
-            assert whole[per_group(name, group)] == alone[name]
+        for end in ("", "_low", "_high"):
+            assert whole[f"{key}/{group}{end}"] == alone[f"{key}{end}"]
 
 
 def test_groups_add_keys_and_change_none(answers):
