@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from . import backbones, config, recipe, runs, verbs
-from .atomic import replace
+from .atomic import replace, write_csv
 from .data.prepare import prepare
 from .data.scan import scan
 from .data.sheet import sheet, write_png
@@ -107,7 +106,7 @@ def predict(recipe: verbs.Predict) -> list[Prediction] | list[Answers]:
     """Classify images with a fine-tuned run; with `out`, also write a CSV."""
     found = load(recipe.run).predict(_needed(recipe.images, "images"), batch=recipe.batch)
     if recipe.out:
-        replace(Path(recipe.out), lambda beside: _write_csv(beside, found))
+        write_csv(Path(recipe.out), [one.cells() for one in found])
     return found
 
 
@@ -213,14 +212,6 @@ def _needed(value: Any, name: str) -> Any:
     if value is None:
         raise ConfigError(f"{name} is missing: say {name}=...")
     return value
-
-
-def _write_csv(path: Path, found: Sequence[Prediction | Answers]) -> None:
-    rows = [p.cells() for p in found]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]), lineterminator="\r\n")
-        table.writeheader()
-        table.writerows(rows)
 
 
 def _write_npz(path: Path, names: Sequence[str], array: np.ndarray) -> None:

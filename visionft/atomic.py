@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,18 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     beside.chmod(mode)  # safetensors hides what it writes from everybody else
     flush(beside)
     beside.replace(path)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows of the same keys as a table, beside its place, and rename it."""
+
+    def write(beside: Path) -> None:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]), lineterminator="\r\n")
+            table.writeheader()
+            table.writerows(rows)
+
+    replace(path, write)
 
 
 def flush(path: Path) -> None:

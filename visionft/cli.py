@@ -11,6 +11,8 @@ from typing import Any
 
 from . import __version__, config, recipe, verbs
 from .errors import ConfigError, VisionftError
+from .inspection import verbs as inspection
+from .log import Console
 
 VERBS: dict[str, tuple[type, str]] = {
     "quickstart": (verbs.Quickstart, "visionft quickstart"),
@@ -27,6 +29,9 @@ VERBS: dict[str, tuple[type, str]] = {
     "search": (verbs.Search, "visionft search data=labelled/ over.optim.lr=1e-5..1e-3 over.tune=full|layerwise"),
     "objectives": (verbs.Objectives, "visionft objectives [NAME] backbone=resnet18 size=128"),
     "augment": (verbs.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
+    "inspect fit": (inspection.InspectFit, "visionft inspect fit data=good/ false_reject=0.01 out=runs/inspect"),
+    "inspect predict": (inspection.InspectPredict, "visionft inspect predict runs/inspect PHOTO... out=verdicts"),
+    "inspect evaluate": (inspection.InspectEvaluate, "visionft inspect evaluate runs/inspect data=test/"),
 }
 
 
@@ -52,7 +57,7 @@ def _run(words: list[str]) -> int:
     if not words or words[0] == "help":
         print(_overview())
         return 0
-    name, *rest = words
+    name, rest = _verb(words)
     if name == "doctor":
         from .doctor import doctor
 
@@ -69,6 +74,12 @@ def _run(words: list[str]) -> int:
             f"there is no option {unknown[0]}{config.suggest(unknown[0], ['--help', '--dry-run', '--quiet'])}"
         )
     return _call(name, _load(cls, rest), quiet="--quiet" in flags, dry="--dry-run" in flags)
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    """A verb of one word or of two, and the words after it."""
+    two = " ".join(words[:2])
+    return (two, words[2:]) if two in VERBS or words[0] == "inspect" else (words[0], words[1:])
 
 
 def _load(cls: type, words: list[str]) -> Any:
@@ -89,16 +100,21 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
     from .kernels import keep_memory
 
     keep_memory()  # the process is ours: up to half as much speed again for large activations
+    if dry and name not in ("pretrain", "finetune"):
+        raise ConfigError(f"--dry-run is for pretrain and finetune; {name} has nothing to plan")
     if name == "quickstart":
         from .journeys.quickstart import quickstart
 
         quickstart(made, quiet=quiet)
         return 0
+    if name.startswith("inspect "):
+        from .inspection import run
+
+        print("\n".join(run.VERBS[name](made, console=Console(quiet=quiet))))
+        return 0
     from . import api
 
     options: dict[str, Any] = {} if name in ("predict", "objectives") else {"quiet": quiet}
-    if dry and name not in ("pretrain", "finetune"):
-        raise ConfigError(f"--dry-run is for pretrain and finetune; {name} has nothing to plan")
     result = getattr(api, name.replace("-", "_"))(made, **options, **({"dry_run": True} if dry else {}))
     for line in _lines(name, result, made) if not dry else result:
         print(line)
@@ -127,8 +143,9 @@ def _lines(name: str, result: Any, made: Any) -> list[str]:
 
 def _overview() -> str:
     lines = [f"visionft {__version__}: transfer learning for vision, one loop", ""]
-    lines += [f"  {name:<11} {cls.__doc__}" for name, (cls, _) in VERBS.items()]
-    lines += ["  doctor      Say what this machine and installation can do.", ""]
+    wide = max(map(len, VERBS))
+    lines += [f"  {name:<{wide}} {cls.__doc__}" for name, (cls, _) in VERBS.items()]
+    lines += [f"  {'doctor':<{wide}} Say what this machine and installation can do.", ""]
     return "\n".join([*lines, "visionft VERB --help lists every key."])
 
 

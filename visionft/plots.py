@@ -217,6 +217,25 @@ def against(truth: Array, said: Array, name: str, half: float | None = None) -> 
     return figure
 
 
+def strips(rows: Mapping[str, Array], line: float, name: str, x: str) -> Figure:
+    """Draw every value of each row as a tick, first row on top, and a named line that they are measured by."""
+    figure, axes = _figure(5.6, 0.7 + 0.34 * len(rows))
+    for at, values in enumerate(rows.values()):
+        axes.eventplot(values, lineoffsets=at, linelengths=0.62, linewidths=1, colors=SERIES[min(at, 1)], alpha=0.45)
+    axes.axvline(line, color=INK, linewidth=0.9, dashes=(4, 3))
+    above = axes.get_xaxis_transform()
+    style: dict[str, Any] = {"ha": "center", "color": MUTED, "fontsize": SMALL, "parse_math": False}
+    axes.annotate(f"{name} {line:.3g}", (line, 1), (0, 3), above, textcoords="offset points", **style)
+    axes.set_yticks(range(len(rows)), [f"{row} ({len(values)})" for row, values in rows.items()], parse_math=False)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlabel(x, color=MUTED, fontsize=SMALL)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    told = (f"{row}, {(np.asarray(v) > line).sum()} of {len(v)} beyond" for row, v in rows.items())
+    figure.set_label(f"{x}, {name} at {line:.3g}: {'; '.join(told)}.")
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Inches; transparent, with only the lines that carry meaning."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")

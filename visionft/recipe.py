@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .config import key
 from .errors import ConfigError
 
+KEPT = 1.5  # decoded images keep a short side of this many times the model's
 NORMS = "frozen keeps statistics and affine weights of batch norms; auto does so if they come with the weights"
 
 
@@ -91,11 +92,10 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images:
+class Photos:
     """Where images come from and how they are read."""
 
     data: Any = key(None, "folder, class folders, CSV, list of paths or arrays, sample:elpv or sample:textile")
-    size: int = key(128, "side of the square the model sees, pixels")
     channels: int = key(3, "channels the model sees; gray files feed 3 as well as 1")
     white: int = key(65535, "the value that is white in 16-bit files (4095 for 12-bit cameras)")
     bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
@@ -104,10 +104,31 @@ class Images:
     weights: str = key("auto", "timm, none, a file, a run folder, package:NAME; auto: an installed package, else timm")
 
     def __post_init__(self) -> None:
-        within(self, "size", "channels", "white", low=1)
+        within(self, "channels", "white", low=1)
         parent = getattr(super(), "__post_init__", None)
         if parent:
             parent()
+
+    @property
+    def edge(self) -> int | None:
+        """The short side that decoded images keep, pixels; None keeps them as they are."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Photos):
+    """Images that a model sees as squares of one size."""
+
+    size: int = key(128, "side of the square the model sees, pixels")
+
+    def __post_init__(self) -> None:
+        within(self, "size", low=1)
+        super().__post_init__()
+
+    @property
+    def edge(self) -> int:
+        """The short side that decoded images keep, pixels: so many times the model's that random crops stay sharp."""
+        return round(self.size * KEPT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from visionft import preprocessing
 from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.data.decode import shrink
-from visionft.data.prepare import KEPT, Chosen
+from visionft.data.prepare import Chosen
 from visionft.data.split import first_of_each
 from visionft.data.views import Views, batches
 from visionft.evaluation.bootstrap import bootstrap, mean_of
@@ -24,6 +24,7 @@ from visionft.evaluation.learning_curve import learning_curve
 from visionft.evaluation.worth import HeldOut, Labelled, held_out
 from visionft.features import EVALUATION
 from visionft.log import Console
+from visionft.recipe import KEPT
 
 from .facts import AtSize, Interval, Measured, Suspect
 

@@ -12,15 +12,13 @@ from visionft.config import load, suggest
 from visionft.errors import ConfigError
 from visionft.log import Console
 from visionft.objective import View
-from visionft.recipe import Images
+from visionft.recipe import Photos
 
 from .cache import cached
 from .records import Table
 from .scan import Scan, scan
 from .sources import read
 from .split import split
-
-KEPT = 1.5  # decoded images keep a short side of this many times the model's, so that random crops stay sharp
 
 
 class Chosen(Sequence[np.ndarray]):
@@ -54,7 +52,7 @@ class Prepared:
         return {"source": self.table.source, "bad": self.scan.bad, "fingerprint": self.table.fingerprint}
 
 
-def prepare(images: Images, console: Console, *, labelled: bool, dry: bool = False) -> Prepared:
+def prepare(images: Photos, console: Console, *, labelled: bool, dry: bool = False) -> Prepared:
     """Read, scan and decode `images.data`, saying what was found. A dry run keeps nothing on disk."""
     if images.data is None:
         raise ConfigError("data is missing: name a folder, a CSV or sample:elpv, e.g. data=photos/")
@@ -67,11 +65,11 @@ def prepare(images: Images, console: Console, *, labelled: bool, dry: bool = Fal
     return Prepared(found.table, found, decoded(images, found.table, console, dry=dry))
 
 
-def decoded(images: Images, table: Table, console: Console, *, dry: bool = False) -> Sequence[np.ndarray]:
+def decoded(images: Photos, table: Table, console: Console, *, dry: bool = False) -> Sequence[np.ndarray]:
     """The pixels of every record, decoded once, H W C uint8."""
     return cached(
         table,
-        edge=round(images.size * KEPT),
+        edge=images.edge,
         channels=images.channels,
         white=images.white,
         store="off" if dry else images.cache,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from visionft.arrays import Bools, Floats
+from visionft.annotations.marked import NO_DEFECT
+from visionft.arrays import Bools
 from visionft.errors import DataError
 from visionft.evaluation.anomaly import Pixels, f1_max, span
 from visionft.evaluation.bootstrap import Bounded
 from visionft.evaluation.intervals import wilson
 from visionft.evaluation.ranking import auroc, auroc_interval, average_precision
 
-from .promise import Promise
+from .promise import Promise, percent
 from .verdict import Verdict
+
+Where = Callable[[int, int, int], Bools | None]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Share:
         if not self.of:
             return "none"
         share, low, high = self.bounded
-        return f"{self.count} of {self.of}, {share:.1%} ({low:.1%} to {high:.1%})"
+        return f"{self.count} of {self.of}, {100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,21 @@ class Worth:
         }  # fmt: skip
         return {key: value for key, value in found.items() if value is not None}
 
+    def words(self, promise: Promise) -> str:
+        """What came out, in sentences."""
+        kept = "The promise held" if self.kept else "The promise did not hold"
+        told = [f"Defects that pass: {self.escapes}.", f"Good parts that are rejected: {self.overkill}."]
+        if self.overkill.of:
+            most, below = percent(promise.false_reject), percent(promise.bound)
+            told.append(f"{kept}: at most {most}, below {below} with 95 % confidence.")
+        if self.auroc:
+            told.append("AUROC {:.3f} ({:.3f} to {:.3f}).".format(*self.auroc))
+        missed = {kind: share for kind, share in self.kinds.items() if share.count < share.of}
+        if missed:
+            worst = min(missed, key=lambda kind: missed[kind].bounded[0])
+            told.append(f"Of {worst}, found least often: {missed[worst]}.")
+        return " ".join(told)
+
     def cost(self, escape: float, overkill: float, defects: float) -> float:
         """Expected cost of a part, of which a share `defects` is defective, at this threshold."""
         missed, rejected = self.escapes.bounded[0], self.overkill.bounded[0]
@@ -75,13 +93,13 @@ class Worth:
 
 
 def evaluate(
-    verdicts: Sequence[Verdict], kinds: Sequence[str], good: str, promise: Promise, *,
-    groups: Sequence[str] | None = None, masks: Sequence[Bools | None] | None = None,
+    verdicts: Sequence[Verdict], kinds: Sequence[str], promise: Promise, *, good: str = NO_DEFECT,
+    groups: Sequence[str] | None = None, where: Where | None = None,
 ) -> Worth:  # fmt: skip
     """Measure verdicts against the truth: `kinds` (N) name the kind of defect or are `good`.
 
-    `masks` (H W each, None where it is not known; a good part needs none) say where the defects are. Raises DataError
-    without images.
+    `where` says of the i-th photo, H W, which pixels are defective, None where that is not known; it is not asked of
+    good parts. Raises DataError without images.
     """
     if not verdicts:
         raise DataError("there are no images to evaluate on")
@@ -103,7 +121,7 @@ def evaluate(
             str(group): (_share(~rejected, defect & (own == group)), _share(rejected, ~defect & (own == group)))
             for group in np.unique(own)
         },
-        **_places(verdicts, defect, masks),
+        **(_places(verdicts, defect, where) if where else {}),
     )  # fmt: skip
 
 
@@ -111,17 +129,11 @@ def _share(hits: Bools, among: Bools) -> Share:
     return Share(int((hits & among).sum()), int(among.sum()))
 
 
-def _places(verdicts: Sequence[Verdict], defect: Bools, masks: Sequence[Bools | None] | None) -> dict[str, Any]:
-    """Pixel numbers over the images of which it is known where the defects are."""
-    if masks is None or not any(mask is not None for mask in masks):
-        return {}
-    low, high = span([verdict.places for verdict in verdicts])
-    pixels = Pixels(low, high)
-    for verdict, bad, mask in zip(verdicts, defect, masks, strict=True):
-        heat: Floats = verdict.heat
-        if mask is None and bad:
-            continue
-        if mask is not None and mask.shape != heat.shape:
-            raise DataError(f"the mask of {verdict.image} has {mask.shape}, its photo {heat.shape}")
-        pixels.add(heat, np.zeros(heat.shape, bool) if mask is None else mask)
+def _places(verdicts: Sequence[Verdict], defect: Bools, where: Where) -> dict[str, float]:
+    """Pixel numbers over good parts and the defects of which it is known where they are."""
+    pixels = Pixels(*span([verdict.places for verdict in verdicts]))
+    for at, (verdict, bad) in enumerate(zip(verdicts, defect, strict=True)):
+        mask = where(at, *verdict.size) if bad else np.zeros(verdict.size, bool)
+        if mask is not None:
+            pixels.add(verdict.heat, mask)
     return {"pixel_auroc": pixels.auroc(), "aupro": pixels.aupro()}

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionft.arrays import Floats
+from visionft.arrays import Bools, Floats
 from visionft.backbone import Backbone
 from visionft.data.prepare import Chosen
 from visionft.errors import ConfigError
 from visionft.features import resting
 
+from .frame import fitted
 from .scorer import Scorer
 from .scorers import make, words
-from .sight import BATCH, Sight
+from .sight import Sight
 
 Progress = Callable[[int, int], None]
 
@@ -50,7 +51,7 @@ class Eye:
         """Learn from good images, H W C each; image i belongs to fold i % folds."""
 
         def stream() -> Iterator[tuple[Tensor, Tensor]]:
-            for patches, owners in self._patches(backbone, images, []):
+            for patches, owners in self.sight.stream(backbone, images, []):
                 yield patches, torch.tensor([owner % folds for owner in owners])
                 if progress:
                     progress(owners[-1] + 1, len(images))
@@ -58,23 +59,15 @@ class Eye:
         with torch.no_grad(), resting(backbone):  # in full precision: distances need all digits
             self.scorer.fit(stream(), folds)
 
-    def see(self, backbone: Backbone, images: Sequence[np.ndarray], *, without: int | None = None) -> list[Seen]:
-        """Judge images, H W C each, as if a fold of the good ones had not been learnt from."""
-        maps: list[list[Floats]] = [[] for _ in range(len(images))]
-        sizes: list[tuple[int, int]] = []
-        with torch.no_grad(), resting(backbone):
-            for patches, owners in self._patches(backbone, images, sizes):
-                for one, owner in zip(self.scorer.score(patches, without=without), owners, strict=True):
-                    maps[owner].append(one.double().numpy())
-        return [self._joined(size, own) for size, own in zip(sizes, maps, strict=True)]
-
-    def held_out(self, backbone: Backbone, images: Sequence[np.ndarray], folds: int) -> list[Seen]:
-        """Judge the good images that `fit` has learnt from, each as if its fold had not been there."""
-        found: dict[int, Seen] = {}
-        for fold in range(folds):
-            own = range(fold, len(images), folds)
-            found |= zip(own, self.see(backbone, Chosen(images, own), without=fold), strict=True)
-        return [found[at] for at in range(len(images))]
+    def joined(self, size: tuple[int, int], maps: Sequence[Floats], inside: Bools | None = None) -> Seen:
+        """What the tiles of an image say, together; `inside`, a mask of any resolution, says which places count."""
+        tiles = self.sight.tiles(*size)
+        if maps[0].size == 1:  # judges images, not places
+            found: Floats = np.max(maps, axis=0)
+            return Seen(float(found.max()), found, size)
+        joined = tiles.joined(maps, tiles.side[0] / maps[0].shape[0])
+        counts = joined if inside is None else joined[fitted(inside, *joined.shape)]
+        return Seen(highest(counts, self.top), joined, size)
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -85,36 +78,45 @@ class Eye:
         """The eye, not fitted, that said these facts."""
         return cls(Sight(**facts["sight"]), make(facts["scorer"]), facts["top"])
 
-    def _joined(self, size: tuple[int, int], maps: Sequence[Floats]) -> Seen:
-        """What the tiles of an image say, together."""
-        tiles = self.sight.tiles(*size)
-        judges_places = maps[0].size > 1
-        joined = tiles.joined(maps, tiles.side[0] / maps[0].shape[0]) if judges_places else np.max(maps, axis=0)
-        return Seen(highest(joined, self.top), joined, size)
 
-    def _patches(
-        self, backbone: Backbone, images: Sequence[np.ndarray], sizes: list[tuple[int, int]]
-    ) -> Iterator[tuple[Tensor, list[int]]]:
-        """Patches of all tiles, B h w D, as many at once as are of one size and a batch takes, and whose they are.
+def look(
+    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], *, inside: Bools | None = None,
+    without: int | None = None,
+) -> list[list[Seen]]:  # fmt: skip
+    """What each eye makes of each image (H W C), as if a fold of the good ones had not been learnt from.
 
-        Notes the size of every image on the way: each is decoded once.
-        """
-        held: list[np.ndarray] = []
-        owners: list[int] = []
-        for at, image in enumerate(images):
-            sizes.append((image.shape[0], image.shape[1]))
-            for tile in self.sight.cut(image):
-                if held and (len(held) == BATCH or tile.shape != held[0].shape):
-                    yield self.sight.patches(backbone, _batch(held)), owners
-                    held, owners = [], []
-                held.append(tile)
-                owners.append(at)
-        if held:
-            yield self.sight.patches(backbone, _batch(held)), owners
+    Eyes of the same sight share their patches, which are computed once.
+    """
+    found: dict[int, list[Seen]] = {}
+    for sight in dict.fromkeys(eye.sight for eye in eyes):
+        own = [at for at, eye in enumerate(eyes) if eye.sight == sight]
+        maps: dict[int, list[list[Floats]]] = {at: [[] for _ in range(len(images))] for at in own}
+        sizes: list[tuple[int, int]] = []
+        with torch.no_grad(), resting(backbone):
+            for patches, owners in sight.stream(backbone, images, sizes):
+                for at in own:
+                    scores = eyes[at].scorer.score(patches, without=without)
+                    for one, owner in zip(scores, owners, strict=True):
+                        maps[at][owner].append(one.double().numpy())
+        for at in own:
+            found[at] = [eyes[at].joined(size, of, inside) for size, of in zip(sizes, maps[at], strict=True)]
+    return [found[at] for at in range(len(eyes))]
 
 
-def _batch(tiles: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(tiles)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+def held_out(
+    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int, *, inside: Bools | None = None,
+    progress: Progress | None = None,
+) -> list[list[Seen]]:  # fmt: skip
+    """What each eye makes of the good images that it has learnt from, each as if its fold had not been there."""
+    found: list[dict[int, Seen]] = [{} for _ in eyes]
+    for fold in range(folds):
+        places = range(fold, len(images), folds)
+        said = look(eyes, backbone, Chosen(images, places), inside=inside, without=fold)
+        for own, seen in zip(found, said, strict=True):
+            own.update(zip(places, seen, strict=True))
+        if progress:
+            progress(fold + 1, folds)
+    return [[own[at] for at in range(len(images))] for own in found]
 
 
 def highest(values: Floats, share: float) -> float:

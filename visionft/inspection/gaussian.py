@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from visionft.errors import ConfigError
 
 from .scorer import Folded, Scorer
 
+Place = tuple[slice, slice, slice]  # images, rows, columns
 RIDGE = 0.01  # of the mean variance, added to every variance: few images leave directions without any
 
 
@@ -19,7 +20,7 @@ class Gaussian(Scorer):
     """The Mahalanobis distance to the mean patch, of all places or, with `aligned`, of the same place.
 
     aligned: whether parts lie under the camera in the same way, so that every place has a Gaussian of its own
-    cells: places along the longer side that get one; neighbouring places share it
+    cells: of a grid over the image, along either side, that get one; neighbouring places share it
     dims: features that are kept, evenly spread; 0 keeps all
     """
 
@@ -33,18 +34,18 @@ class Gaussian(Scorer):
     def fit(self, patches: Folded, folds: int) -> Self:
         """Add up counts, sums and products by fold, so that any fold can be left out afterwards."""
         for part, fold in patches:
-            x, place = self._placed(part)  # B P D, P
-            cells, dims = int(place.max()) + 1, x.shape[2]
+            x = self._kept(part)
+            cells, dims = self.cells**2 if self.aligned else 1, x.shape[3]
             if not len(self.count):
-                self.origin = x.mean((0, 1))  # sums of squares far from 0 would lose their last digits
+                self.origin = x.mean((0, 1, 2))  # sums of squares far from 0 would lose their last digits
                 self.count = torch.zeros(folds, cells)
                 self.sum = torch.zeros(folds, cells, dims, dtype=torch.float64)
                 self.square = torch.zeros(folds, cells, dims, dims, dtype=torch.float64)
             x = x - self.origin
             for f in fold.unique().tolist():
                 own = x[fold == f]
-                for cell in range(cells):
-                    some = own[:, place == cell].flatten(0, 1)
+                for cell, at in itertools.chain.from_iterable(self._cells(part)):
+                    some = own[at].flatten(0, 2)
                     self.count[f, cell] += len(some)
                     self.sum[f, cell] += some.double().sum(0)
                     self.square[f, cell] += (some.T @ some).double()
@@ -54,12 +55,9 @@ class Gaussian(Scorer):
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w."""
         mean, white = self._whitened(without)
-        x, place = self._placed(patches)
-        found = torch.empty(x.shape[:2])
-        for cell in place.unique().tolist():
-            at = place == cell
-            found[:, at] = ((x[:, at] - self.origin - mean[cell]) @ white[cell]).square().sum(2).sqrt()
-        return found.view(patches.shape[:3])
+        x = self._kept(patches) - self.origin
+        rows = [[_norm(x[at] - mean[cell], white[cell]) for cell, at in row] for row in self._cells(patches)]
+        return torch.cat([torch.cat(row, 2) for row in rows], 1)
 
     def state(self) -> dict[str, Tensor]:
         """Counts, sums and products by fold and place."""
@@ -71,25 +69,45 @@ class Gaussian(Scorer):
         self.known = {}
         return self
 
-    def _placed(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """B h w D -> B P D with the features that count, and the cell of each place, P."""
-        _, h, w, dims = patches.shape
-        keep = torch.linspace(0, dims - 1, min(dims, self.dims or dims)).round().long()
-        if not self.aligned:
-            return patches.flatten(1, 2)[..., keep], torch.zeros(h * w, dtype=torch.long)
-        rows, columns = (min(self.cells, side) for side in (h, w))
-        ids = torch.arange(rows * columns, dtype=torch.float32).view(1, 1, rows, columns)
-        return patches.flatten(1, 2)[..., keep], F.interpolate(ids, (h, w)).long().flatten()
+    def _kept(self, patches: Tensor) -> Tensor:
+        """B h w D -> with the features that count."""
+        dims = patches.shape[3]
+        if not 0 < self.dims < dims:
+            return patches
+        return patches[..., torch.linspace(0, dims - 1, self.dims).round().long()]
+
+    def _cells(self, patches: Tensor) -> list[list[tuple[int, Place]]]:
+        """The cells that B h w D patches lie in, row by row, and which of the patches lie in each."""
+        side = self.cells if self.aligned else 1
+        rows, columns = (_parts(length, side) for length in patches.shape[1:3])
+        return [[(y * side + x, (slice(None), rows[y], columns[x])) for x in columns] for y in rows]
 
     def _whitened(self, without: int | None) -> tuple[Tensor, Tensor]:
-        """Mean (cells D) and what makes the covariance of each cell the identity (cells D D)."""
+        """Mean (cells D) and what makes the covariance of each cell the identity (cells D D).
+
+        A cell that has seen nothing, as images of other sizes have other places, is like all cells together.
+        """
         if without not in self.known:
             keep = [f for f in range(len(self.count)) if f != without]
-            n = self.count[keep].sum(0).double()
-            mean = self.sum[keep].sum(0) / n[:, None]
-            cov = self.square[keep].sum(0) / n[:, None, None] - mean[:, :, None] * mean[:, None, :]
+            n, total, square = (of[keep].sum(0).double() for of in (self.count, self.sum, self.square))
+            none = n == 0
+            n[none], total[none], square[none] = n.sum(), total.sum(0), square.sum(0)
+            mean = total / n[:, None]
+            cov = square / n[:, None, None] - mean[:, :, None] * mean[:, None, :]
             level = cov.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)[:, None, None]
-            cov += RIDGE * level * torch.eye(cov.shape[1])
-            white = torch.linalg.inv(torch.linalg.cholesky(cov)).transpose(1, 2)
+            eye = torch.eye(cov.shape[1], dtype=cov.dtype)
+            lower = torch.linalg.cholesky(cov + RIDGE * level * eye)
+            white = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).transpose(1, 2)
             self.known[without] = mean.float(), white.float()
         return self.known[without]
+
+
+def _parts(length: int, count: int) -> dict[int, slice]:
+    """A length in so many consecutive parts, as equal as they can be, without those that are empty."""
+    ends = [-(-length * at // count) for at in range(count + 1)]
+    return {at: slice(*pair) for at, pair in enumerate(itertools.pairwise(ends)) if pair[0] < pair[1]}
+
+
+def _norm(x: Tensor, white: Tensor) -> Tensor:
+    """B h w D -> B h w: the lengths of differences, once they are whitened."""
+    return (x.flatten(0, 2) @ white).square().sum(1).sqrt().view(x.shape[:3])

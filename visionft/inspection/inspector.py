@@ -2,49 +2,99 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+import torch
 
-from visionft import backbones, checkpoint, runs
-from visionft.atomic import replace
+from visionft import backbones, config, runs
+from visionft.arrays import Floats
 from visionft.data.cache import cached
+from visionft.data.prepare import Chosen, prepare
 from visionft.data.sources import read
-from visionft.errors import CheckpointError
+from visionft.errors import DataError
 from visionft.log import Console
 
-from .eye import Eye, Seen
-from .panel import Calm, Panel
+from . import files
+from .chapter import evaluated_report, fitted_report
+from .evaluate import Worth, evaluate
+from .eye import Seen
+from .eyes import chosen
+from .frame import Frame
+from .panel import Panel
 from .promise import Promise, check
+from .truth import read_truth
+from .verbs import InspectFit
 from .verdict import Verdict
 from .where import Scale
 
 FOLDS = 10
+AT_ONCE = 64  # images between two words of progress
+ODD = 0.05  # of all good images, those that are expected to be named as suspects by chance
 
 
+@dataclass
 class Inspector:
     """A panel of eyes that know good parts, a promise of how many of those are rejected, and colours for the rest."""
 
-    def __init__(self, panel: Panel, promise: Promise, scale: Scale, images: dict[str, int]) -> None:
-        self.panel, self.promise, self.scale = panel, promise, scale
-        self.images = images  # how files are read: channels, white
+    panel: Panel
+    promise: Promise
+    scale: Scale
+    images: Mapping[str, Any]  # how files are read: channels, white; mm_per_pixel
+    learnt: Mapping[str, Any] = field(default_factory=dict)  # from what: source, fingerprint, suspects
+    held: Sequence[Seen] = ()  # the good parts as they look to one that has not learnt from them; where it was fitted
+
+    @classmethod
+    def fit(cls, data: Any = None, *, quiet: bool = False, **words: Any) -> Inspector:
+        """Learn from good parts; words are the keys of `visionft inspect fit`, and nothing is written unless `out` is.
+
+        Raises DataError where the images are too few for the promise, ConfigError for words that make no sense.
+        """
+        given = {} if data is None else {"data": data}
+        recipe = data if isinstance(data, InspectFit) else config.load(InspectFit, {"out": None, **given, **words})
+        console = Console(quiet=quiet)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # random weights (weights=none) are the same ones every time
+            backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels)
+        panel = Panel(backbone.eval(), chosen(recipe.eyes), Frame.of(recipe.border, recipe.region))
+        ready = prepare(recipe, console, labelled=False)
+        if recipe.out:
+            runs.begin(Path(recipe.out), recipe, ready.table.fingerprint)
+        images = {"channels": recipe.channels, "white": recipe.white, "mm_per_pixel": recipe.mm_per_pixel}
+        names = [record.name for record in ready.table]
+        drop = recipe.suspects == "drop"
+        found = cls.learn(panel, ready.pixels, recipe.false_reject, images, console, names=names, drop=drop)
+        found.learnt = {**found.learnt, **ready.facts(), "count": len(names)}
+        if recipe.out:
+            if recipe.report:
+                held = found.verdicts(found.held, names, ready.pixels)
+                fitted_report(found, held, ready.scan).write(Path(recipe.out) / "report.html")
+            found.save(recipe.out)
+        return found
 
     @classmethod
     def learn(
-        cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: dict[str, int], console: Console
-    ) -> Inspector:
+        cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: Mapping[str, Any],
+        console: Console, *, names: Sequence[str] = (), drop: bool = False,
+    ) -> Inspector:  # fmt: skip
         """From decoded good images. Raises DataError where they are too few for the promise."""
         check(len(good), false_reject)  # what cannot be promised must be said before anything is learnt
-        held = panel.fit(good, min(FOLDS, len(good)), console.progress("good parts"))
+        held = panel.fit(good, min(FOLDS, len(good)), console)
+        odd = suspects([seen.score for seen in held])
+        named = [names[at] if names else f"image {at}" for at in odd]
+        if odd:
+            console.say(f"{len(odd)} of the good images look like none of the others: {', '.join(named[:10])}")
+        if odd and drop:
+            held = _without(panel, good, odd, console)
         promise = Promise.of([seen.score for seen in held], false_reject)
         console.say(promise.words())
-        return cls(panel, promise, scale_of(held, promise), images)
+        learnt = {"suspects": named, "dropped": drop}
+        return cls(panel, promise, scale_of(held, promise), images, learnt, held)
 
-    def predict(self, images: Any) -> Verdict | list[Verdict]:
+    def predict(self, images: Any, *, quiet: bool = True) -> Verdict | list[Verdict]:
         """Judge a file or an array (H W or H W C, uint8): one verdict; or a list of these or a folder: a list.
 
         Raises DataError naming every file that cannot be read.
@@ -52,58 +102,82 @@ class Inspector:
         single = isinstance(images, np.ndarray) and images.ndim < 4
         table = read([images] if single else images, labelled=False)
         pixels = cached(table, channels=self.images["channels"], white=self.images["white"], store="off")
-        found = self.judge(pixels, [record.name for record in table])
+        found = self.judge(pixels, [record.name for record in table], Console(quiet=quiet))
         one = single or (isinstance(images, (str, Path)) and Path(images).is_file() and len(found) == 1)
         return found[0] if one else found
 
-    def judge(self, pixels: Sequence[np.ndarray], names: Sequence[str]) -> list[Verdict]:
+    def judge(
+        self, pixels: Sequence[np.ndarray], names: Sequence[str], console: Console | None = None
+    ) -> list[Verdict]:
         """Judge decoded images."""
-        seen = self.panel.see(pixels)
+        progress, seen = (console or Console(quiet=True)).progress("photos"), list[Seen]()
+        for start in range(0, len(pixels), AT_ONCE):
+            seen += self.panel.see(Chosen(pixels, range(start, min(start + AT_ONCE, len(pixels)))))
+            progress(len(seen), len(pixels))
+        return self.verdicts(seen, names, pixels)
+
+    def verdicts(self, seen: Sequence[Seen], names: Sequence[str], pixels: Sequence[np.ndarray]) -> list[Verdict]:
+        """What follows from how photos look to the panel."""
         scores = [one.score for one in seen]
         rows = zip(names, seen, self.promise.p_values(scores), self.promise.rejects(scores), strict=True)
+        look = self.panel.frame, self.scale, self.images.get("mm_per_pixel")
         return [
-            Verdict(name, one.score, float(p), bool(reject), one.map, one.size, self.scale, pixels, at)
+            Verdict(name, one.score, float(p), bool(reject), one.map, one.size, *look, pixels, at)
             for at, (name, one, p, reject) in enumerate(rows)
         ]
 
+    def evaluate(
+        self, data: Any, *, good: str | None = None, bad: Literal["error", "skip"] = "error", out: str | None = None,
+        quiet: bool = False,
+    ) -> Worth:  # fmt: skip
+        """Measure escapes and overkill on photos of which it is known what is good; `out` is a report to write.
+
+        Raises DataError where that is not known of all.
+        """
+        console = Console(quiet=quiet)
+        truth = read_truth(data, good=good, images=self.images, bad=bad, console=console)
+        table = truth.table
+        pixels = cached(table, channels=self.images["channels"], white=self.images["white"], store="off")
+        verdicts = self.judge(pixels, [record.name for record in table], console)
+        where = truth.mask if truth.placed else None
+        worth = evaluate(verdicts, truth.kinds, self.promise, groups=truth.groups, where=where)
+        if out:
+            evaluated_report(worth, self.promise, verdicts, truth.kinds, table.source).write(out)
+        return worth
+
     def save(self, folder: str | Path) -> Path:
         """Write everything that `load` takes, run.json last."""
-        out = Path(folder)
-        out.mkdir(parents=True, exist_ok=True)
-        state = {
-            f"{at}.{name}": tensor.contiguous().clone()
-            for at, eye in enumerate(self.panel.eyes)
-            for name, tensor in eye.scorer.state().items()
-        }
-        replace(out / "scorers.safetensors", lambda file: save_file(state, file))
-        net = checkpoint.savable(self.panel.backbone.net.state_dict())
-        replace(out / "backbone.safetensors", lambda file: save_file(net, file))
-        checkpoint.seal(out, {
-            "verb": "inspect", "backbone": self.panel.backbone.spec(), "start": str(self.panel.backbone.loaded),
-            "eyes": self.panel.facts(), "promise": self.promise.facts(), "scale": dataclasses.asdict(self.scale),
-            "images": self.images, "versions": runs.versions(),
-        })  # fmt: skip
-        return out
+        return files.save(self, folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Inspector:
         """Read what `save` wrote. Raises CheckpointError when it is something else."""
-        run = Path(folder)
-        info = runs.info(run)
-        if info.get("verb") != "inspect":
-            raise CheckpointError(f"{run} is a {info.get('verb')} run, not an inspector; see `visionft predict`")
-        backbone = backbones.build(info["backbone"])
-        backbone.net.load_state_dict(load_file(run / "backbone.safetensors"))
-        state, eyes = load_file(run / "scorers.safetensors"), [Eye.of(facts) for facts in info["eyes"]]
-        for at, eye in enumerate(eyes):
-            own = {key.split(".", 1)[1]: tensor for key, tensor in state.items() if key.split(".", 1)[0] == str(at)}
-            eye.scorer.restore(own)
-        calm = [Calm(*facts["calm"]) for facts in info["eyes"]]
-        panel = Panel(backbone.eval(), eyes, calm, [facts["weight"] for facts in info["eyes"]])
-        return cls(panel, Promise.of(**info["promise"]), Scale(**info["scale"]), info["images"])
+        return cls(**files.load(Path(folder)))
+
+
+def suspects(scores: Sequence[float]) -> list[int]:
+    """Places of good images that stand out from the others, the oddest first: a defect among them, or another product.
+
+    Beyond the score that ODD images in all would reach, had scores above the median an exponential tail (as the largest
+    of many have) whose scale is told by the best nine tenths, among which suspects are not.
+    """
+    values: Floats = np.asarray(scores, np.float64)
+    middle, upper = np.quantile(values, [0.5, 0.9])
+    limit = middle + (upper - middle) / np.log(5) * np.log(0.5 * len(values) / ODD)
+    return [int(at) for at in np.argsort(-values) if values[at] > limit]
 
 
 def scale_of(held: Sequence[Seen], promise: Promise) -> Scale:
     """Marked is what lies beyond the hottest places of as many good parts as the promise does not reject."""
     peaks = np.sort([float(seen.map.max()) for seen in held])
     return Scale(float(np.median(peaks)), float(peaks[promise.rank - 1]))
+
+
+def _without(panel: Panel, good: Sequence[np.ndarray], odd: Sequence[int], console: Console) -> list[Seen]:
+    """Learn again without suspects; what all good images, those too, look like then, held out."""
+    rest = [at for at in range(len(good)) if at not in set(odd)]
+    if len(rest) < FOLDS:
+        raise DataError(f"{len(odd)} of {len(good)} good images look like none of the others: too few are left")
+    held = dict(zip(rest, panel.fit(Chosen(good, rest), FOLDS, console), strict=True))
+    held |= zip(odd, panel.see(Chosen(good, odd)), strict=True)
+    return [held[at] for at in range(len(good))]

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .coreset import coreset, squared
+from .coreset import coreset
 from .scorer import Folded, Scorer
 
 MEGABYTE = 1 << 20
+AT_ONCE = 1024  # rows of the bank: their distances to some points stay in the caches
 
 
 class Neighbours(Scorer):
@@ -23,7 +24,7 @@ class Neighbours(Scorer):
     memory: megabytes that patches may take while it is fitted; a longer stream is thinned on the way
     """
 
-    def __init__(self, *, share: float = 0.1, most: int = 20_000, memory: int = 1024) -> None:
+    def __init__(self, *, share: float = 0.1, most: int = 2_000, memory: int = 1024) -> None:
         if not 0 < share <= 1 or most < 1 or memory < 1:
             raise ConfigError(f"share={share} lies above 0 and at most at 1; most={most} and memory={memory} from 1 on")
         self.share, self.most, self.memory = share, most, memory
@@ -64,7 +65,9 @@ class Neighbours(Scorer):
 
 def nearest(points: Tensor, bank: Tensor) -> Tensor:
     """N: Euclidean distance of points (N D) to the nearest of a bank (K D)."""
-    return squared(points, points.square().sum(1), bank).clamp_min_(0).sqrt_()
+    rows = zip(bank.split(AT_ONCE), bank.square().sum(1).split(AT_ONCE), strict=True)
+    near = [torch.addmm(norms, points, part.T, alpha=-2).amin(1) for part, norms in rows]
+    return (torch.stack(near).amin(0) + points.square().sum(1)).clamp_min_(0).sqrt_()
 
 
 def _thinned(held: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from visionft.arrays import Floats
 from visionft.backbone import Backbone
+from visionft.log import Console
 
-from .eye import Eye, Progress, Seen
+from .eye import Eye, Seen, held_out, look
+from .frame import WHOLE, Frame, Framed
 from .where import grown
 
 TINY = 1e-12  # a distance of nothing at all has no logarithm
@@ -39,34 +41,40 @@ class Calm:
 
 @dataclass
 class Panel:
-    """Eyes that look through one backbone, how good parts score in each, and what each counts."""
+    """Eyes that look through one backbone and one frame, how good parts score in each, and what each counts."""
 
     backbone: Backbone
     eyes: Sequence[Eye]
+    frame: Frame = WHOLE
     calm: Sequence[Calm] = ()
     weights: Sequence[float] = ()
 
-    def fit(self, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None) -> list[Seen]:
-        """Learn from good images; returns what they look like to a panel that has not seen them, image by image."""
-        held = []
-        for eye in self.eyes:
-            eye.fit(self.backbone, images, folds, progress)
-            held.append(eye.held_out(self.backbone, images, folds))
+    def fit(self, photos: Sequence[np.ndarray], folds: int, console: Console) -> list[Seen]:
+        """Learn from good photos; returns what they look like to a panel that has not seen them, photo by photo."""
+        images = Framed(photos, self.frame)
+        for at, eye in enumerate(self.eyes):
+            eye.fit(self.backbone, images, folds, console.progress(f"eye {at + 1} of {len(self.eyes)}, good parts"))
+        progress = console.progress("good parts, held out, fold")
+        held = held_out(self.eyes, self.backbone, images, folds, inside=self.frame.inside, progress=progress)
         self.calm = [Calm.of([seen.score for seen in one]) for one in held]
         self.weights = self.weights or [1 / len(self.eyes)] * len(self.eyes)
-        return [self._together(each) for each in zip(*held, strict=True)]
+        return [self._together(each, images.sizes[at]) for at, each in enumerate(zip(*held, strict=True))]
 
-    def see(self, images: Sequence[np.ndarray]) -> list[Seen]:
-        """Judge images, H W C each: score and map in standard deviations of good parts' scores."""
-        said = [eye.see(self.backbone, images) for eye in self.eyes]
-        return [self._together(each) for each in zip(*said, strict=True)]
+    def see(self, photos: Sequence[np.ndarray]) -> list[Seen]:
+        """Judge photos, H W C each: score and map in standard deviations of good parts' scores.
+
+        A map is of what the frame leaves of a photo; `frame.back` brings it to the photo's own pixels.
+        """
+        images = Framed(photos, self.frame)
+        said = look(self.eyes, self.backbone, images, inside=self.frame.inside)
+        return [self._together(each, images.sizes[at]) for at, each in enumerate(zip(*said, strict=True))]
 
     def facts(self) -> list[dict[str, Any]]:
         """Plain JSON values, an entry for each eye."""
         pairs = zip(self.eyes, self.calm, self.weights, strict=True)
         return [{**eye.facts(), "calm": [calm.mean, calm.spread], "weight": weight} for eye, calm, weight in pairs]
 
-    def _together(self, said: Sequence[Seen]) -> Seen:
+    def _together(self, said: Sequence[Seen], size: tuple[int, int]) -> Seen:
         """One number, the weighted sum over eyes, and one map, the same over eyes that judge places."""
         scores = [float(calm(seen.score)) for calm, seen in zip(self.calm, said, strict=True)]
         total = float(np.dot(self.weights, scores))
@@ -77,4 +85,4 @@ class Panel:
         joined = np.zeros((height, width))
         for heat, weight in places:
             joined += weight / share * grown(heat, height, width)
-        return Seen(total, joined, said[0].size)
+        return Seen(total, joined, size)

@@ -73,14 +73,20 @@ class Promise:
 
     def words(self) -> str:
         """The promise in a sentence."""
+        most = percent(self.false_reject)
         return (
-            f"at most {self.false_reject:.3g} of good parts are rejected, by the scores of {len(self.scores)} good "
-            f"images held out; this threshold rejects less than {self.bound:.3g} of them with 95 % confidence"
+            f"at most {most} of good parts are rejected, by the scores of {len(self.scores)} good images held out; "
+            f"this threshold rejects less than {percent(self.bound)} with 95 % confidence"
         )
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values; `Promise.of(**facts)` reads them."""
         return {"scores": self.scores.tolist(), "false_reject": self.false_reject}
+
+
+def percent(share: float) -> str:
+    """0.0123 -> 1.23 %."""
+    return f"{100 * share:.3g} %"
 
 
 def check(n: int, false_reject: float) -> None:

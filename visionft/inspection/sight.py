@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.errors import ConfigError
 from visionft.precision import inference
 
 from .highpass import energies
+from .tiles import Tiles
 
 BATCH = 8  # tiles that go through a backbone together: more are slower on a CPU's caches
 
@@ -53,6 +53,10 @@ class Sight:
             return energies(tiles)
         with inference(backbone.mean.device):
             found = backbone.maps(tiles, list(self.layers))
+        return self.pooled(found)
+
+    def pooled(self, found: Sequence[Tensor]) -> Tensor:
+        """Feature maps, B C h w each and the finest first -> B h w D."""
         maps = [m.float() for m in found]
         if self.pool > 1:
             maps = [F.avg_pool2d(m, self.pool, 1, self.pool // 2, count_include_pad=False) for m in maps]
@@ -76,6 +80,26 @@ class Sight:
         """H W C -> its tiles at the scale."""
         return self.tiles(*image.shape[:2]).cut(self.scaled(image))
 
+    def stream(
+        self, backbone: Backbone, images: Sequence[np.ndarray], sizes: list[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, list[int]]]:
+        """Patches of all tiles, B h w D, as many at once as are of one size and a batch takes, and whose they are.
+
+        Notes the size of every image (H, W) on the way: each is decoded once.
+        """
+        held: list[np.ndarray] = []
+        owners: list[int] = []
+        for at, image in enumerate(images):
+            sizes.append((image.shape[0], image.shape[1]))
+            for tile in self.cut(image):
+                if held and (len(held) == BATCH or tile.shape != held[0].shape):
+                    yield self.patches(backbone, _batch(held)), owners
+                    held, owners = [], []
+                held.append(tile)
+                owners.append(at)
+        if held:
+            yield self.patches(backbone, _batch(held)), owners
+
     def _side(self, height: int, width: int) -> tuple[int, int]:
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
@@ -84,51 +108,5 @@ class Sight:
         return dataclasses.asdict(self)
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Where overlapping tiles of one size lie in an image, and how what they say becomes one map without seams."""
-
-    height: int
-    width: int
-    side: tuple[int, int]  # of a tile
-    corners: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, height: int, width: int, tile: int, overlap: float) -> Tiles:
-        """As few as overlap by at least so much of their side, evenly spread; one where the image is no larger."""
-        rows, columns = (_starts(side, min(side, tile), overlap) for side in (height, width))
-        side = min(height, tile), min(width, tile)
-        return cls(height, width, side, tuple((top, left) for top in rows for left in columns))
-
-    def cut(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        """H W C -> the tiles, h w C each."""
-        for top, left in self.corners:
-            yield image[top : top + self.side[0], left : left + self.side[1]]
-
-    def joined(self, maps: Sequence[Floats], stride: float) -> Floats:
-        """Maps of the tiles (h w each, a value every `stride` pixels) -> one map, weighed towards tiles' middles."""
-        if len(maps) == 1:
-            return maps[0]
-        rows, columns = (max(1, round(side / stride)) for side in (self.height, self.width))
-        total, weight = np.zeros((rows, columns)), np.zeros((rows, columns))
-        for (top, left), own in zip(self.corners, maps, strict=True):
-            y, x = min(round(top / stride), rows - own.shape[0]), min(round(left / stride), columns - own.shape[1])
-            window = np.outer(_hill(own.shape[0]), _hill(own.shape[1]))
-            total[y : y + own.shape[0], x : x + own.shape[1]] += window * own
-            weight[y : y + own.shape[0], x : x + own.shape[1]] += window
-        found: Floats = total / weight.clip(1e-9)
-        return found
-
-
-def _starts(length: int, side: int, overlap: float) -> list[int]:
-    if side >= length:
-        return [0]
-    count = 1 + -(-(length - side) // max(1, int(side * (1 - overlap))))
-    return [round(i * (length - side) / (count - 1)) for i in range(count)]
-
-
-def _hill(length: int) -> Floats:
-    """Rises to the middle and falls, never 0."""
-    at = (np.arange(length) + 0.5) / length
-    found: Floats = np.minimum(at, 1 - at)
-    return found
+def _batch(tiles: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(tiles)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)

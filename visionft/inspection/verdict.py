@@ -11,6 +11,7 @@ import numpy as np
 from visionft.arrays import Bools, Floats
 
 from . import where
+from .frame import Frame
 from .where import Region, Scale
 
 
@@ -22,9 +23,11 @@ class Verdict:
     score: float  # rising with how unlike good parts it is, never clamped
     p_value: float  # how often a good part scores as high or higher
     reject: bool
-    places: Floats  # h w, coarser than the photo
+    places: Floats  # h w, of what the frame leaves of the photo, and coarser
     size: tuple[int, int]  # of the photo, H W
+    frame: Frame
     scale: Scale
+    mm_per_pixel: float | None
     source: Sequence[np.ndarray]  # decoded when asked for
     at: int  # in the source
 
@@ -36,7 +39,7 @@ class Verdict:
     @cached_property
     def heat(self) -> Floats:
         """H W: how unlike good parts every pixel's surroundings are."""
-        return where.grown(self.places, *self.size)
+        return self.frame.back(self.places, *self.size)
 
     @property
     def mask(self) -> Bools:
@@ -52,6 +55,17 @@ class Verdict:
     def overlay(self) -> np.ndarray:
         """H W 3 of uint8: the photo with what is hot in colour and marked regions outlined."""
         return where.overlay(where.shown(self.pixels), self.heat, self.scale)
+
+    def cells(self) -> dict[str, str]:
+        """What a table says: the decision, how many regions are marked, and where and how large the hottest is."""
+        regions, mm = self.regions, self.mm_per_pixel
+        box: Sequence[object] = regions[0].box if regions else [""] * 4
+        area = "" if not regions else f"{regions[0].area(mm):.4g}" if mm else str(regions[0].pixels)
+        return {
+            "image": self.image, "verdict": "reject" if self.reject else "good", "p_value": f"{self.p_value:.6g}",
+            "score": f"{self.score:.6g}", "regions": str(len(regions)), "area_mm2" if mm else "area_px": area,
+            **{side: str(at) for side, at in zip(("left", "top", "right", "bottom"), box, strict=True)},
+        }  # fmt: skip
 
     def __str__(self) -> str:
         return f"{self.image}\t{'reject' if self.reject else 'good'}\t{self.p_value:.4f}\t{self.score:.3f}"

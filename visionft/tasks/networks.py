@@ -14,13 +14,13 @@ from torch import Tensor
 from visionft import backbones, objective, runs
 from visionft import weights as weights_
 from visionft.data.cache import cached
-from visionft.data.prepare import KEPT
 from visionft.data.records import Table
 from visionft.data.sources import read
 from visionft.data.views import Views, batches
 from visionft.errors import CheckpointError
 from visionft.features import EVALUATION, answering
 from visionft.objective import Objective
+from visionft.recipe import KEPT
 
 Sides = Sequence[tuple[int, ...]]
 PLAIN: Sides = ((),)

@@ -8,6 +8,7 @@ import pytest
 from visionft.errors import DataError
 from visionft.evaluation.intervals import wilson
 from visionft.inspection.evaluate import Share, evaluate
+from visionft.inspection.frame import WHOLE
 from visionft.inspection.promise import Promise
 from visionft.inspection.verdict import Verdict
 from visionft.inspection.where import Scale
@@ -20,11 +21,11 @@ def verdict(score: float, at: int, places: np.ndarray | None = None) -> Verdict:
     heat = np.full((SIDE, SIDE), score) if places is None else places
     photo = np.zeros((SIDE, SIDE, 3), np.uint8)
     p, reject = float(PROMISE.p_values([score])[0]), bool(PROMISE.rejects([score])[0])
-    return Verdict(str(at), score, p, reject, heat, (SIDE, SIDE), Scale(0, 1), [photo], 0)
+    return Verdict(str(at), score, p, reject, heat, (SIDE, SIDE), WHOLE, Scale(0, 1), None, [photo], 0)
 
 
 def judged(scores, kinds, **words):
-    return evaluate([verdict(score, at) for at, score in enumerate(scores)], kinds, "good", PROMISE, **words)
+    return evaluate([verdict(score, at) for at, score in enumerate(scores)], kinds, PROMISE, **words)
 
 
 def test_escapes_overkill_and_kinds_are_counted_at_the_promised_threshold():
@@ -51,7 +52,7 @@ def test_what_one_kind_of_image_leaves_undefined_is_left_out():
     assert only_good.auroc is None and only_good.escapes.of == 0 and str(only_good.escapes) == "none"
     assert only_bad.kept and only_bad.overkill.of == 0 and "auroc" not in only_bad.facts()
     with pytest.raises(DataError, match="no images"):
-        evaluate([], [], "good", PROMISE)
+        evaluate([], [], PROMISE)
 
 
 def test_pixel_numbers_count_the_images_whose_defects_are_known():
@@ -60,8 +61,12 @@ def test_pixel_numbers_count_the_images_whose_defects_are_known():
     hot = np.where(mask, 5.0, 0.0)
     verdicts = [verdict(200, 0, hot), verdict(300, 1, hot.T[::-1]), verdict(3, 2, np.zeros((SIDE, SIDE)))]
     kinds = ["dent", "dent", "good"]
-    worth = evaluate(verdicts, kinds, "good", PROMISE, masks=[mask, None, None])
+    worth = evaluate(verdicts, kinds, PROMISE, where=lambda at, height, width: mask if at == 0 else None)
     assert worth.pixel_auroc == 1 and worth.aupro == pytest.approx(1)
-    assert evaluate(verdicts, kinds, "good", PROMISE).pixel_auroc is None
-    with pytest.raises(DataError, match=r"the mask of 0 has \(3, 3\), its photo \(16, 16\)"):
-        evaluate(verdicts, kinds, "good", PROMISE, masks=[np.zeros((3, 3), bool), None, None])
+    assert evaluate(verdicts, kinds, PROMISE).pixel_auroc is None
+
+
+def test_what_came_out_is_said_in_words():
+    said = judged([10, 96, 50, 200, 97, 80], ["good", "good", "good", "dent", "dent", "scratch"]).words(PROMISE)
+    assert "Defects that pass: 1 of 3, 33.3 %" in said and "The promise held" in said
+    assert "Of scratch, found least often: 0 of 1" in said

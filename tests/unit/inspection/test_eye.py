@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from visionft import backbones
-from visionft.inspection.eye import Eye, highest
+from visionft.inspection.eye import Eye, held_out, highest, look
 from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.sight import Sight
@@ -18,6 +19,7 @@ SIGHT = Sight(layers=(1, 2), tile=64)
 
 @pytest.fixture(scope="module")
 def backbone():
+    torch.manual_seed(0)
     return backbones.load("test_resnet", "none", size=32).eval()
 
 
@@ -35,6 +37,10 @@ def bad(good):
     return image
 
 
+def see(eye, backbone, images, **words):
+    return look([eye], backbone, images, **words)[0]
+
+
 def eye(scorer=None, **words):
     return Eye(SIGHT, scorer or Neighbours(share=1.0), **words)
 
@@ -42,7 +48,7 @@ def eye(scorer=None, **words):
 def test_it_finds_the_defect_and_where_it_is(backbone, good, bad):
     ours = eye()
     ours.fit(backbone, good, FOLDS)
-    *calm, odd = ours.see(backbone, [*good, bad])
+    *calm, odd = see(ours, backbone, [*good, bad])
     assert odd.score > max(seen.score for seen in calm)
     y, x = (np.array(np.unravel_index(odd.map.argmax(), odd.map.shape)) + 0.5) * 64 / odd.map.shape[0]
     assert 36 <= y <= 56 and 4 <= x <= 24
@@ -52,12 +58,12 @@ def test_it_finds_the_defect_and_where_it_is(backbone, good, bad):
 def test_held_out_scores_are_those_of_an_eye_that_never_saw_the_fold(backbone, good, scorer):
     whole = eye(scorer())
     whole.fit(backbone, good, FOLDS)
-    held = whole.held_out(backbone, good, FOLDS)
+    (held,) = held_out([whole], backbone, good, FOLDS)
     for fold in range(FOLDS):
         other = eye(scorer())
         other.fit(backbone, [image for at, image in enumerate(good) if at % FOLDS != fold], FOLDS)
         out = range(fold, len(good), FOLDS)
-        for at, seen in zip(out, other.see(backbone, [good[at] for at in out]), strict=True):
+        for at, seen in zip(out, see(other, backbone, [good[at] for at in out]), strict=True):
             assert held[at].score == pytest.approx(seen.score, rel=2e-3)
 
 
@@ -66,10 +72,10 @@ def test_images_of_any_size_are_judged_one_by_one(backbone, good, bad):
     ours.fit(backbone, good, FOLDS)
     wide = np.concatenate([good[1], bad], axis=1)  # two tiles and one between them
     mixed = [good[2], wide, bad, good[3], wide]
-    together = [seen.score for seen in ours.see(backbone, mixed)]
-    alone = [ours.see(backbone, [image])[0].score for image in mixed]
+    together = [seen.score for seen in see(ours, backbone, mixed)]
+    alone = [see(ours, backbone, [image])[0].score for image in mixed]
     assert together == pytest.approx(alone, rel=1e-4) and together[1] == together[4]
-    (seen,) = ours.see(backbone, [wide])
+    (seen,) = see(ours, backbone, [wide])
     assert seen.map.shape[1] == 2 * seen.map.shape[0]
     assert seen.map.max() == seen.map[:, seen.map.shape[0] :].max()
 
@@ -85,7 +91,7 @@ def test_to_judge_an_image_it_is_decoded_once(backbone, good):
 
     ours, images = eye(), Counted(good)
     ours.fit(backbone, good, FOLDS)
-    ours.see(backbone, images)
+    see(ours, backbone, images)
     assert images.looks == len(good)
 
 
@@ -94,7 +100,7 @@ def test_the_same_good_images_make_the_same_eye(backbone, good, bad):
     for _ in range(2):
         ours = eye(Neighbours(share=0.1))
         ours.fit(backbone, good, FOLDS)
-        scores.append(ours.see(backbone, [bad])[0].score)
+        scores.append(see(ours, backbone, [bad])[0].score)
     assert scores[0] == scores[1]
 
 
@@ -102,3 +108,35 @@ def test_the_score_is_the_mean_of_the_highest_places():
     values = np.arange(100.0).reshape(10, 10)
     assert highest(values, 0.01) == 99 and highest(values, 0.05) == 97 and highest(values, 1) == 49.5
     assert highest(values[:1, :1], 0.01) == 0
+
+
+def test_eyes_of_one_sight_share_their_patches_and_see_what_each_sees_alone(backbone, good, bad, monkeypatch):
+    eyes = [eye(), eye(Gaussian(), top=0.1), Eye(Sight(layers=(1,), tile=64), Statistics(dims=3))]
+    for one in eyes:
+        one.fit(backbone, good, FOLDS)
+    alone = [[seen.score for seen in see(one, backbone, [good[0], bad])] for one in eyes]
+    forwards, plain = [], Sight.patches
+    monkeypatch.setattr(Sight, "patches", lambda sight, *rest: forwards.append(sight) or plain(sight, *rest))
+    together = look(eyes, backbone, [good[0], bad])
+    assert [[seen.score for seen in own] for own in together] == alone
+    assert forwards == [SIGHT, eyes[2].sight]
+
+
+def test_places_outside_a_region_do_not_count(backbone, good, bad):
+    ours = eye()
+    ours.fit(backbone, good, FOLDS)
+    above = np.zeros((64, 64), bool)
+    above[:24] = True
+    (calm, odd), (whole_calm, whole_odd) = (see(ours, backbone, [good[0], bad], inside=m) for m in (above, None))
+    assert odd.score - calm.score < 0.2 * (whole_odd.score - whole_calm.score)
+    assert np.array_equal(odd.map, whole_odd.map)
+
+
+def test_a_gaussian_of_places_takes_images_of_any_size():
+    torch.manual_seed(0)
+    wide, tall = torch.randn(6, 4, 9, 3), torch.randn(6, 9, 4, 3)
+    fold = torch.arange(6) % FOLDS
+    ours = Gaussian(aligned=True, cells=6).fit([(wide, fold), (tall, fold)], FOLDS)
+    for shape in ((2, 4, 9, 3), (2, 9, 4, 3), (2, 12, 12, 3), (2, 2, 2, 3)):
+        found = ours.score(torch.randn(*shape), without=0)
+        assert found.shape == shape[:3] and found.isfinite().all()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from visionft import backbones
 from visionft.errors import CheckpointError, DataError
-from visionft.inspection.eye import Eye
+from visionft.inspection.eye import Eye, look
 from visionft.inspection.gaussian import Gaussian
-from visionft.inspection.inspector import Inspector
+from visionft.inspection.inspector import Inspector, suspects
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.panel import Calm, Panel
 from visionft.inspection.sight import Sight
@@ -18,6 +19,10 @@ from visionft.inspection.statistics import Statistics
 from visionft.log import Console
 
 IMAGES = {"channels": 3, "white": 65535}
+FROM_FOLDER = {
+    "backbone": "test_resnet", "weights": "none", "eyes": [{"name": "patches", "layers": [1, 2]}],
+    "false_reject": 0.05, "quiet": True,
+}  # fmt: skip
 
 
 def parts(count: int, seed: int) -> list[np.ndarray]:
@@ -34,6 +39,7 @@ def spoiled(image: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def inspector() -> Inspector:
+    torch.manual_seed(0)
     sight = Sight(layers=(1, 2))
     eyes = [Eye(sight, Neighbours(share=0.2)), Eye(sight, Gaussian(), top=0.1), Eye(sight, Statistics(dims=4))]
     panel = Panel(backbones.load("test_resnet", "none", size=32).eval(), eyes)
@@ -90,8 +96,8 @@ def test_another_kind_of_run_is_not_an_inspector(tmp_path):
 def test_a_panel_of_one_eye_ranks_as_the_eye_does(inspector):
     eye = inspector.panel.eyes[0]
     images = [*parts(6, 7), *(spoiled(image) for image in parts(3, 8))]
-    alone = Panel(inspector.panel.backbone, [eye], [inspector.panel.calm[0]], [1.0])
-    own = [seen.score for seen in eye.see(alone.backbone, images)]
+    alone = Panel(inspector.panel.backbone, [eye], calm=[inspector.panel.calm[0]], weights=[1.0])
+    own = [seen.score for seen in look([eye], alone.backbone, images)[0]]
     assert np.argsort([seen.score for seen in alone.see(images)]).tolist() == np.argsort(own).tolist()
 
 
@@ -99,3 +105,37 @@ def test_calm_is_a_scale_of_logarithms():
     calm = Calm.of([1.0, 10.0, 100.0])
     assert calm([10.0])[0] == pytest.approx(0) and calm([1e9])[0] > calm([1e6])[0] > 3
     assert np.isfinite(calm([0.0])[0])
+
+
+def test_a_defect_among_the_good_parts_is_named_and_hides_its_like_unless_it_is_dropped(tmp_path):
+    for at, image in enumerate([*parts(30, 0), spoiled(parts(1, 1)[0])]):
+        cv2.imwrite(str(tmp_path / f"{at:03}.png"), image)
+    named, dropped = (Inspector.fit(tmp_path, suspects=how, **FROM_FOLDER) for how in ("name", "drop"))
+    for found in (named, dropped):
+        assert found.learnt["suspects"][0].endswith("030.png") and len(found.learnt["suspects"]) <= 2
+        assert len(found.promise.scores) == 31  # the promise counts all images
+    alike, other = spoiled(parts(1, 3)[0]), parts(1, 2)[0]
+    assert dropped.predict(alike).p_value <= 2 / 32 < named.predict(alike).p_value
+    assert not dropped.predict(other).reject
+
+
+def test_only_what_lies_in_the_region_is_judged_and_maps_are_in_pixels_of_the_photo(tmp_path):
+    region = np.zeros((48, 64), np.uint8)
+    region[8:40, 24:56] = 255
+    cv2.imwrite(str(tmp_path / "region.png"), region)
+    found = Inspector.fit(parts(40, 0), region=str(tmp_path / "region.png"), **FROM_FOLDER)
+    again = Inspector.load(found.save(tmp_path / "run"))
+    inside, outside = parts(2, 1)
+    inside[20:30, 30:42] = 20
+    outside[20:30, 2:14] = 20
+    for one in (found, again):
+        hit, miss = one.predict([inside, outside])
+        assert hit.reject and not miss.reject
+        left, top, right, bottom = hit.regions[0].box
+        assert 24 <= left < 36 < right <= 56 and 8 <= top < 25 < bottom <= 40 and hit.heat.shape == (48, 64)
+
+
+def test_suspects_are_those_that_stand_out():
+    calm = np.random.default_rng(0).normal(size=200)
+    assert suspects([*calm, 9.0, 12.0]) == [201, 200] and suspects(calm.tolist()) == []
+    assert suspects([1.0] * 10) == []

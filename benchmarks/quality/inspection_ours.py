@@ -1,0 +1,124 @@
+"""Our inspector on the images of an inspection benchmark, in a process of its own.
+
+PYTHON -m benchmarks.quality.inspection_ours JOB.json      JOB.json holds the fields of a `Job`
+
+It prints what the parent asks for as a line `reply {...}`, and leaves its answers in `Job.out`: `raw`, scores in the
+order of `Job.test`, `reject`, the decisions, and `map_I`, the heat of the I-th test image in its own pixels, float16.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPEATS = 5
+BATCHES = (1, 8)
+FLOOR = 64  # images that the backbone alone is timed on
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ours is given."""
+
+    good: Sequence[str]  # image files to learn from
+    test: Sequence[str]
+    out: str  # the .npz to write
+    words: dict[str, Any]  # of `visionft inspect fit`
+    threads: int
+    defects: Sequence[str] = ()  # image files whose defects may choose
+    maps: bool = False
+
+    @classmethod
+    def read(cls, file: str) -> Job:
+        """The job that `write` wrote."""
+        return cls(**json.loads(Path(file).read_text(encoding="utf-8")))
+
+    def write(self, file: Path) -> Path:
+        """As the child reads it."""
+        file.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        return file
+
+
+def main() -> None:
+    """Import, which is timed, then do the job."""
+    job = Job.read(sys.argv[1])
+    began = time.perf_counter()
+    import visionft.inspection.inspector  # noqa: F401
+
+    imports = time.perf_counter() - began
+    print("reply", json.dumps({"import_seconds": round(imports, 2), **measured(job)}), flush=True)
+
+
+def measured(job: Job) -> dict[str, Any]:
+    """Fit, answer and time; the answers go to the file, the facts are returned."""
+    import numpy as np
+    import torch
+
+    from visionft.inspection.inspector import Inspector
+
+    torch.set_num_threads(job.threads)
+    began = time.perf_counter()
+    inspector = Inspector.fit(list(job.good), quiet=True, **job.words)
+    fitted, peak = time.perf_counter() - began, peak_mb()
+    inspector.predict(list(job.test[:8]))  # the first of a shape compiles kernels
+    began = time.perf_counter()
+    verdicts: Any = inspector.predict(list(job.test))
+    spent = time.perf_counter() - began
+    heats = {f"map_{at}": v.heat.astype(np.float16) for at, v in enumerate(verdicts)} if job.maps else {}
+    np.savez(job.out, raw=[v.score for v in verdicts], reject=[v.reject for v in verdicts], **heats)
+    return {
+        "fit_seconds": round(fitted, 2), "fit_peak_mb": peak, "peak_mb": peak_mb(), "threshold":
+        inspector.promise.threshold, "predict_ms": round(1000 * spent / len(job.test), 2), **alone(inspector, job),
+        "weights": list(inspector.panel.weights), "threads": job.threads,
+    }  # fmt: skip
+
+
+def alone(inspector: Any, job: Job) -> dict[str, dict[str, float]]:
+    """Milliseconds per image on decoded pixels, by batch: of the inspector, and of its backbone alone."""
+    import torch
+
+    from visionft.data.cache import cached
+    from visionft.data.sources import read
+    from visionft.features import answering
+
+    pixels = cached(read(list(job.test[: max(BATCHES)]), labelled=False), store="ram")
+    backbone, found = inspector.panel.backbone, dict[str, dict[str, float]](model_ms={}, backbone_ms={})
+    for batch in BATCHES:
+        some = [pixels[at] for at in range(batch)]
+        side = min(image.shape[:2] for image in some)
+        images = torch.stack([torch.from_numpy(image[: side[0], : side[1]].copy()) for image in some])
+        images = images.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad(), answering(backbone):
+            floor = median_ms(lambda images=images: backbone.maps(images, [1, 2, 3]))  # type: ignore[misc]
+        found["model_ms"][str(batch)] = round(
+            median_ms(lambda some=some: inspector.judge(some, [""] * len(some))) / batch, 2
+        )  # type: ignore[misc]
+        found["backbone_ms"][str(batch)] = round(floor / batch, 2)
+    return found
+
+
+def median_ms(step: Any) -> float:
+    """Of REPEATS calls, after two that warm up."""
+    times = []
+    for _ in range(REPEATS + 2):
+        began = time.perf_counter()
+        step()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times[2:])
+
+
+def peak_mb() -> float:
+    """Of this process: `getrusage` would begin with what its parent held when it started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Eyes by name: what each is good for, and which look where nobody chooses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from visionft import config
+from visionft.errors import ConfigError
+
+from .eye import Eye
+from .scorers import make
+from .sight import Sight
+
+EYES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it sees, and how it is made
+    "patches": (
+        "patches unlike any of good parts, wherever they lie: spots, scratches, cracks",
+        {"layers": [2, 3], "scorer": "neighbours"},
+    ),
+    "places": (
+        "patches unlike those of good parts at the same place, where parts lie alike under the camera",
+        {"layers": [2, 3], "scorer": {"name": "gaussian", "aligned": True}},
+    ),
+    "whole": (
+        "images that differ as a whole: another weave, colour, pattern",
+        {"layers": [1, 2, 3], "pool": 1, "scorer": "statistics"},
+    ),
+    "texture": (
+        "places that are rougher or smoother than those of good parts, in the finest details of the image itself",
+        {"what": "bands", "scorer": "gaussian"},
+    ),
+}
+DEFAULT = ("patches", "places")
+SIGHT = {field.name for field in dataclasses.fields(Sight)}
+
+
+def chosen(choice: Any) -> list[Eye]:
+    """Eyes of a recipe's `eyes`: auto, names, or mappings with a name and what should differ.
+
+    Raises ConfigError for an unknown name or key, with the nearest valid one.
+    """
+    if choice == "auto":
+        choice = DEFAULT
+    if isinstance(choice, str):
+        choice = choice.split(",")
+    if isinstance(choice, Mapping):
+        choice = [choice]
+    if not isinstance(choice, Sequence) or not choice:
+        raise ConfigError(f"eyes={choice!r} names no eye; there is auto, {', '.join(EYES)}")
+    return [eye(one) for one in choice]
+
+
+def eye(choice: Any) -> Eye:
+    """One eye, by name or as a mapping {name, scorer, top, and what a sight takes}."""
+    name, changes = config.named(choice.strip() if isinstance(choice, str) else choice, "eyes")
+    if name not in EYES:
+        raise ConfigError(f"there is no eye {name!r}{config.suggest(str(name), EYES)}")
+    words = {**EYES[name][1], **changes}
+    if unknown := [key for key in words if key not in SIGHT | {"scorer", "top"}]:
+        raise ConfigError(f"the eye {name} has no {unknown[0]}{config.suggest(unknown[0], SIGHT | {'scorer', 'top'})}")
+    look = config.load(Sight, {key: value for key, value in words.items() if key in SIGHT})
+    return Eye(look, make(words["scorer"]), float(words.get("top", Eye.top)))
+
+
+def said(eye: Eye) -> str:
+    """What an eye looks at, in words."""
+    what = f"layers {', '.join(map(str, eye.sight.layers))}" if eye.sight.what == "layers" else "finest bands"
+    where = "" if eye.sight.scale == 1 else f" at {eye.sight.scale:g} times the resolution"
+    return f"{what} of the {'backbone' if eye.sight.what == 'layers' else 'photo itself'}{where}"

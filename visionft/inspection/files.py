@@ -1,0 +1,76 @@
+"""The folder of an inspector: everything that judging takes, in safetensors, JSON and a picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from visionft import backbones, checkpoint, runs
+from visionft.atomic import replace
+from visionft.data.sheet import write_png
+from visionft.errors import CheckpointError
+
+from .eye import Eye
+from .frame import Frame
+from .panel import Calm, Panel
+from .promise import Promise
+from .where import Scale, shown
+
+if TYPE_CHECKING:
+    from .inspector import Inspector
+
+REGION = "region.png"
+
+
+def save(inspector: Inspector, folder: str | Path) -> Path:
+    """Write everything that `load` takes, run.json last."""
+    out, panel = Path(folder), inspector.panel
+    out.mkdir(parents=True, exist_ok=True)
+    state = {
+        f"{at}.{name}": tensor.contiguous().clone()
+        for at, eye in enumerate(panel.eyes)
+        for name, tensor in eye.scorer.state().items()
+    }
+    replace(out / "scorers.safetensors", lambda file: save_file(state, file))
+    net = checkpoint.savable(panel.backbone.net.state_dict())
+    replace(out / "backbone.safetensors", lambda file: save_file(net, file))
+    if panel.frame.region is not None:
+        write_png(out / REGION, shown(panel.frame.region[..., None].astype(np.uint8) * 255))
+    checkpoint.seal(out, {
+        "verb": "inspect", "backbone": panel.backbone.spec(), "start": str(panel.backbone.loaded),
+        "eyes": panel.facts(), "border": list(panel.frame.border), "region": panel.frame.region is not None,
+        "promise": inspector.promise.facts(), "scale": dataclasses.asdict(inspector.scale),
+        "images": inspector.images, "learnt": inspector.learnt, "versions": runs.versions(),
+    })  # fmt: skip
+    return out
+
+
+def load(run: Path) -> dict[str, Any]:
+    """What the inspector in a folder is made of. Raises CheckpointError when it holds something else."""
+    info = runs.info(run)
+    if info.get("verb") != "inspect":
+        raise CheckpointError(f"{run} is a {info.get('verb')} run, not an inspector; see `visionft predict`")
+    return {
+        "panel": _panel(run, info),
+        "promise": Promise.of(**info["promise"]),
+        "scale": Scale(**info["scale"]),
+        "images": info["images"],
+        "learnt": info["learnt"],
+    }
+
+
+def _panel(run: Path, info: Mapping[str, Any]) -> Panel:
+    backbone = backbones.build(info["backbone"])
+    backbone.net.load_state_dict(load_file(run / "backbone.safetensors"))
+    state, eyes = load_file(run / "scorers.safetensors"), [Eye.of(facts) for facts in info["eyes"]]
+    for at, eye in enumerate(eyes):
+        own = {key.split(".", 1)[1]: tensor for key, tensor in state.items() if key.split(".", 1)[0] == str(at)}
+        eye.scorer.restore(own)
+    frame = Frame.of(region=run / REGION) if info["region"] else Frame.of(info["border"])
+    calm = [Calm(*facts["calm"]) for facts in info["eyes"]]
+    return Panel(backbone.eval(), eyes, frame, calm, [facts["weight"] for facts in info["eyes"]])

@@ -1,0 +1,67 @@
+"""The verbs of inspection, from words to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from visionft.atomic import write_csv, write_text
+from visionft.data.sheet import write_png
+from visionft.errors import ConfigError
+from visionft.log import Console
+
+from .inspector import Inspector
+from .verbs import InspectEvaluate, InspectFit, InspectPredict
+from .verdict import Verdict
+from .where import shown
+
+
+def fit(recipe: InspectFit, *, console: Console) -> list[str]:
+    """Learn from good parts; returns lines to print."""
+    found = Inspector.fit(recipe, quiet=console.quiet)
+    return [recipe.out or found.promise.words()]
+
+
+def predict(recipe: InspectPredict, *, console: Console) -> list[str]:
+    """Judge photos, and write what was found where `out` says; returns a line for each photo."""
+    if not recipe.run or recipe.images is None:
+        raise ConfigError("say which inspector and which photos: visionft inspect predict runs/inspect PHOTO...")
+    inspector = Inspector.load(recipe.run)
+    found = inspector.predict(recipe.images, quiet=console.quiet)
+    verdicts = found if isinstance(found, list) else [found]
+    if recipe.out:
+        write(verdicts, Path(recipe.out))
+    return [str(verdict) for verdict in verdicts]
+
+
+def evaluate(recipe: InspectEvaluate, *, console: Console) -> list[str]:
+    """Measure an inspector where the truth is known; returns what came out in words, and where the report is."""
+    if not recipe.run or recipe.data is None:
+        raise ConfigError("say which inspector and which photos: visionft inspect evaluate runs/inspect data=test/")
+    out = recipe.out or str(Path(recipe.run) / "evaluation.html")
+    inspector = Inspector.load(recipe.run)
+    worth = inspector.evaluate(recipe.data, good=recipe.good, bad=recipe.bad, out=out, quiet=console.quiet)
+    write_text(Path(out).with_suffix(".json"), json.dumps(worth.facts(), indent=2))
+    return [worth.words(inspector.promise), out]
+
+
+def write(verdicts: Sequence[Verdict], folder: Path) -> None:
+    """verdicts.csv, and of every rejected photo its overlay and its mask, numbered as in the table."""
+    for part in ("overlays", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for at, verdict in enumerate(verdicts):
+        if verdict.reject:
+            name = f"{at:05}-{Path(verdict.image).stem}.png"
+            write_png(folder / "overlays" / name, verdict.overlay)
+            write_png(folder / "masks" / name, shown(verdict.mask[..., None].astype(np.uint8) * 255))
+    write_csv(folder / "verdicts.csv", [verdict.cells() for verdict in verdicts])
+
+
+VERBS: dict[str, Callable[..., list[str]]] = {
+    "inspect fit": fit,
+    "inspect predict": predict,
+    "inspect evaluate": evaluate,
+}
