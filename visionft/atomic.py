@@ -17,12 +17,16 @@ def write_text(path: Path, text: str) -> None:
 def replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside `path`, flush it, and rename it into place."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    beside.touch()
-    mode = beside.stat().st_mode
-    write(beside)
-    beside.chmod(mode)  # safetensors hides what it writes from everybody else
-    flush(beside)
-    beside.replace(path)
+    try:
+        beside.touch()
+        mode = beside.stat().st_mode
+        write(beside)
+        beside.chmod(mode)  # safetensors hides what it writes from everybody else
+        flush(beside)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)  # a full disk is not to hold half a file
+        raise
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -29,18 +29,22 @@ class Console:
             print(text, file=self.stream, flush=True)
 
     def bar(self, share: float, text: str, left: float | None = None) -> None:
-        """Show how far something is, at most ten times a second (every ten seconds in a file)."""
+        """Show how far something is, in a line of the kind that `line` shows."""
+        full = round(24 * min(1.0, share))
+        whole = f"[{'#' * full}{'.' * (24 - full)}] {share:4.0%} {text}{f'  {clock(left)} left' if left else ''}"
+        self.line(whole, last=share >= 1)
+
+    def line(self, text: str, *, last: bool = False) -> None:
+        """Show a line until the next one comes, at most ten times a second (every ten seconds in a file)."""
         now = time.monotonic()
-        if self.quiet or (now - self.shown < (0.1 if self.live else 10) and share < 1):
+        if self.quiet or (now - self.shown < (0.1 if self.live else 10) and not last):
             return
         self.shown = now
-        full = round(24 * min(1.0, share))
-        line = f"[{'#' * full}{'.' * (24 - full)}] {share:4.0%} {text}{f'  {clock(left)} left' if left else ''}"
         if self.live:
-            print(f"\r\x1b[2K{line[:158]}", end="\n" if share >= 1 else "", file=self.stream, flush=True)
-            self.open = share < 1
+            print(f"\r\x1b[2K{text[:158]}", end="\n" if last else "", file=self.stream, flush=True)
+            self.open = not last
         else:
-            print(line, file=self.stream, flush=True)
+            print(text, file=self.stream, flush=True)
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """A callback for work that counts: (done, total)."""

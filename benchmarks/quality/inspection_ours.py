@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ def measured(job: Job) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     began = time.perf_counter()
     inspector = Inspector.fit(list(job.good), quiet=True, **job.words)
+    if job.defects:
+        inspector.add_defects(list(job.defects), good=list(job.good), quiet=True)
     fitted, peak = time.perf_counter() - began, peak_mb()
     inspector.predict(list(job.test[:8]))  # the first of a shape compiles kernels
     began = time.perf_counter()
@@ -91,25 +93,30 @@ def alone(inspector: Any, job: Job) -> dict[str, dict[str, float]]:
     pixels = cached(read(list(job.test[: max(BATCHES)]), labelled=False), store="ram")
     backbone, found = inspector.panel.backbone, dict[str, dict[str, float]](model_ms={}, backbone_ms={})
     for batch in BATCHES:
-        some = [pixels[at] for at in range(batch)]
-        side = min(image.shape[:2] for image in some)
-        images = torch.stack([torch.from_numpy(image[: side[0], : side[1]].copy()) for image in some])
-        images = images.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+        some, names = [pixels[at] for at in range(batch)], [""] * batch
+        images = stacked(some)
         with torch.no_grad(), answering(backbone):
-            floor = median_ms(lambda images=images: backbone.maps(images, [1, 2, 3]))  # type: ignore[misc]
-        found["model_ms"][str(batch)] = round(
-            median_ms(lambda some=some: inspector.judge(some, [""] * len(some))) / batch, 2
-        )  # type: ignore[misc]
+            floor = median_ms(backbone.maps, images, [1, 2, 3])
+        found["model_ms"][str(batch)] = round(median_ms(inspector.judge, some, names) / batch, 2)
         found["backbone_ms"][str(batch)] = round(floor / batch, 2)
     return found
 
 
-def median_ms(step: Any) -> float:
+def stacked(images: Sequence[Any]) -> Any:
+    """B C H W of uint8, as large as the smallest image."""
+    import torch
+
+    height, width = (min(image.shape[side] for image in images) for side in (0, 1))
+    parts = torch.stack([torch.from_numpy(image[:height, :width].copy()) for image in images])
+    return parts.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def median_ms(step: Callable[..., object], *words: Any) -> float:
     """Of REPEATS calls, after two that warm up."""
     times = []
     for _ in range(REPEATS + 2):
         began = time.perf_counter()
-        step()
+        step(*words)
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times[2:])
 

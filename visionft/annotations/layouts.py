@@ -42,6 +42,12 @@ LAYOUTS = {
 }
 
 
+def recognised(source: str | Path) -> bool:
+    """Whether a path holds annotations of any layout."""
+    path = Path(source).expanduser()
+    return any(kept.find(path) for kept in LAYOUTS.values()) or maskfolders.unmasked(path, GOOD)
+
+
 def read_marked(source: str | Path, *, layout: str | None = None, good: str | None = None) -> list[Marked]:
     """Read photos, kinds and shapes from a file or folder of any of the LAYOUTS.
 

@@ -31,6 +31,7 @@ class Seen:
     score: float
     map: Floats
     size: tuple[int, int]  # of the image, H W
+    each: tuple[float, ...] = ()  # of a panel, what each of its eyes says
 
 
 @dataclass
@@ -49,15 +50,17 @@ class Eye:
         self, backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
     ) -> None:
         """Learn from good images, H W C each; image i belongs to fold i % folds."""
+        self.scorer.fit(self.stream(backbone, images, folds, progress), folds)
 
-        def stream() -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(
+        self, backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """What a scorer learns from: patches of images, H W C each, and the fold of each, i % folds of image i."""
+        with torch.no_grad(), resting(backbone):  # in full precision: distances need all digits
             for patches, owners in self.sight.stream(backbone, images, []):
                 yield patches, torch.tensor([owner % folds for owner in owners])
                 if progress:
                     progress(owners[-1] + 1, len(images))
-
-        with torch.no_grad(), resting(backbone):  # in full precision: distances need all digits
-            self.scorer.fit(stream(), folds)
 
     def joined(self, size: tuple[int, int], maps: Sequence[Floats], inside: Bools | None = None) -> Seen:
         """What the tiles of an image say, together; `inside`, a mask of any resolution, says which places count."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
 from visionft import backbones, checkpoint, runs
@@ -36,6 +37,7 @@ def save(inspector: Inspector, folder: str | Path) -> Path:
         for at, eye in enumerate(panel.eyes)
         for name, tensor in eye.scorer.state().items()
     }
+    state["signs"] = torch.from_numpy(inspector.signs)
     replace(out / "scorers.safetensors", lambda file: save_file(state, file))
     net = checkpoint.savable(panel.backbone.net.state_dict())
     replace(out / "backbone.safetensors", lambda file: save_file(net, file))
@@ -61,6 +63,7 @@ def load(run: Path) -> dict[str, Any]:
         "scale": Scale(**info["scale"]),
         "images": info["images"],
         "learnt": info["learnt"],
+        "signs": load_file(run / "scorers.safetensors")["signs"].numpy(),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -12,7 +13,6 @@ from visionft.errors import ConfigError
 
 from .scorer import Folded, Scorer
 
-Place = tuple[slice, slice, slice]  # images, rows, columns
 RIDGE = 0.01  # of the mean variance, added to every variance: few images leave directions without any
 
 
@@ -35,7 +35,7 @@ class Gaussian(Scorer):
         """Add up counts, sums and products by fold, so that any fold can be left out afterwards."""
         for part, fold in patches:
             x = self._kept(part)
-            cells, dims = self.cells**2 if self.aligned else 1, x.shape[3]
+            cells, dims = self.side**2, x.shape[3]
             if not len(self.count):
                 self.origin = x.mean((0, 1, 2))  # sums of squares far from 0 would lose their last digits
                 self.count = torch.zeros(folds, cells)
@@ -44,8 +44,8 @@ class Gaussian(Scorer):
             x = x - self.origin
             for f in fold.unique().tolist():
                 own = x[fold == f]
-                for cell, at in itertools.chain.from_iterable(self._cells(part)):
-                    some = own[at].flatten(0, 2)
+                for (row, down), (column, across) in itertools.product(*self._grid(part)):
+                    cell, some = row * self.side + column, own[:, down, across].flatten(0, 2)
                     self.count[f, cell] += len(some)
                     self.sum[f, cell] += some.double().sum(0)
                     self.square[f, cell] += (some.T @ some).double()
@@ -54,10 +54,13 @@ class Gaussian(Scorer):
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w."""
-        mean, white = self._whitened(without)
-        x = self._kept(patches) - self.origin
-        rows = [[_norm(x[at] - mean[cell], white[cell]) for cell, at in row] for row in self._cells(patches)]
-        return torch.cat([torch.cat(row, 2) for row in rows], 1)
+        mean, white = (of.unflatten(0, (self.side, self.side)) for of in self._whitened(without))
+        rows, columns = (dict(parts) for parts in self._grid(patches))
+        own = slice(None) if len(columns) == self.side else list(columns)
+        seats, back = _seats(list(columns.values()))
+        x = _taken(self._kept(patches) - self.origin, seats)
+        found = [_lengths(x[:, down], mean[row, own], white[row, own]) for row, down in rows.items()]
+        return _taken(torch.cat(found, 1), back)
 
     def state(self) -> dict[str, Tensor]:
         """Counts, sums and products by fold and place."""
@@ -76,11 +79,14 @@ class Gaussian(Scorer):
             return patches
         return patches[..., torch.linspace(0, dims - 1, self.dims).round().long()]
 
-    def _cells(self, patches: Tensor) -> list[list[tuple[int, Place]]]:
-        """The cells that B h w D patches lie in, row by row, and which of the patches lie in each."""
-        side = self.cells if self.aligned else 1
-        rows, columns = (_parts(length, side) for length in patches.shape[1:3])
-        return [[(y * side + x, (slice(None), rows[y], columns[x])) for x in columns] for y in rows]
+    @property
+    def side(self) -> int:
+        """Cells along either side."""
+        return self.cells if self.aligned else 1
+
+    def _grid(self, patches: Tensor) -> list[list[tuple[int, slice]]]:
+        """Which rows of cells, and then which columns, B h w D patches lie in, each with what lies in it."""
+        return [_parts(length, self.side) for length in patches.shape[1:3]]
 
     def _whitened(self, without: int | None) -> tuple[Tensor, Tensor]:
         """Mean (cells D) and what makes the covariance of each cell the identity (cells D D).
@@ -102,12 +108,28 @@ class Gaussian(Scorer):
         return self.known[without]
 
 
-def _parts(length: int, count: int) -> dict[int, slice]:
+def _parts(length: int, count: int) -> list[tuple[int, slice]]:
     """A length in so many consecutive parts, as equal as they can be, without those that are empty."""
     ends = [-(-length * at // count) for at in range(count + 1)]
-    return {at: slice(*pair) for at, pair in enumerate(itertools.pairwise(ends)) if pair[0] < pair[1]}
+    return [(at, slice(*pair)) for at, pair in enumerate(itertools.pairwise(ends)) if pair[0] < pair[1]]
 
 
-def _norm(x: Tensor, white: Tensor) -> Tensor:
-    """B h w D -> B h w: the lengths of differences, once they are whitened."""
-    return (x.flatten(0, 2) @ white).square().sum(1).sqrt().view(x.shape[:3])
+def _seats(parts: Sequence[slice]) -> tuple[Tensor, Tensor]:
+    """Indices that make all parts as long as the longest, by repeating their last place; and those that undo it."""
+    most = max(part.stop - part.start for part in parts)
+    seats = [min(part.start + at, part.stop - 1) for part in parts for at in range(most)]
+    back = [number * most + at for number, part in enumerate(parts) for at in range(part.stop - part.start)]
+    return torch.tensor(seats), torch.tensor(back)
+
+
+def _taken(x: Tensor, columns: Tensor) -> Tensor:
+    """B h w ... with these columns; as many as there are, are all in their order."""
+    return x if len(columns) == x.shape[2] else x.index_select(2, columns)
+
+
+def _lengths(x: Tensor, mean: Tensor, white: Tensor) -> Tensor:
+    """B h w D -> B h w: whitened distances from the means (C D) of C cells, side by side along w."""
+    cells = x.unflatten(2, (len(mean), -1)).movedim(2, 0)  # C B h w/C D
+    z = (cells.flatten(1, 3) - mean[:, None]) @ white
+    found: Tensor = z.square().sum(2).sqrt().view(cells.shape[:4]).movedim(0, 2).flatten(2)
+    return found

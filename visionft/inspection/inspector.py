@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,18 +18,22 @@ from visionft.data.sources import read
 from visionft.errors import DataError
 from visionft.log import Console
 
-from . import files
+from . import files, signs
 from .chapter import evaluated_report, fitted_report
 from .evaluate import Worth, evaluate
 from .eye import Seen
 from .eyes import chosen
 from .frame import Frame
+from .mixed import with_defects
 from .panel import Panel
 from .promise import Promise, check
-from .truth import read_truth
-from .verbs import InspectFit
+from .truth import read_defects, read_truth
+from .verbs import InspectFit, InspectWatch
 from .verdict import Verdict
 from .where import Scale
+
+if TYPE_CHECKING:
+    from .line.watch import Watched
 
 FOLDS = 10
 AT_ONCE = 64  # images between two words of progress
@@ -45,6 +49,7 @@ class Inspector:
     scale: Scale
     images: Mapping[str, Any]  # how files are read: channels, white; mm_per_pixel
     learnt: Mapping[str, Any] = field(default_factory=dict)  # from what: source, fingerprint, suspects
+    signs: Floats = field(default_factory=lambda: np.empty((0, 0)))  # N S, of the good parts, held out: see `signs`
     held: Sequence[Seen] = ()  # the good parts as they look to one that has not learnt from them; where it was fitted
 
     @classmethod
@@ -67,7 +72,7 @@ class Inspector:
         names = [record.name for record in ready.table]
         drop = recipe.suspects == "drop"
         found = cls.learn(panel, ready.pixels, recipe.false_reject, images, console, names=names, drop=drop)
-        found.learnt = {**found.learnt, **ready.facts(), "count": len(names)}
+        found.learnt = {**found.learnt, **ready.facts(), "count": len(names), "data": _again(recipe.data)}
         if recipe.out:
             if recipe.report:
                 held = found.verdicts(found.held, names, ready.pixels)
@@ -75,16 +80,44 @@ class Inspector:
             found.save(recipe.out)
         return found
 
+    def add_defects(self, data: Any, *, good: Any = None, bad: Literal["error", "skip"] = "error",
+                    quiet: bool = False) -> Inspector:  # fmt: skip
+        """Let photos of real defects choose what counts; the promise is made anew, by the same good photos.
+
+        `data` is a folder of defects, annotations, or a list; `good` the good photos, which are fitted to again, where
+        they are not to be found where they were. Changes this inspector and returns it. Raises DataError where defects
+        are too few.
+        """
+        console, source = Console(quiet=quiet), good if good is not None else self.learnt.get("data")
+        if source is None:
+            raise DataError("the good photos are needed again: say good=...")
+        with_good = config.load(InspectFit, {"data": source, "bad": bad, **self._read_as()})
+        ready, found = prepare(with_good, console, labelled=False), read_defects(
+            data, images=self.images, bad=bad, console=console
+        )  # fmt: skip
+        check(len(ready.table), self.promise.false_reject)
+        defects = cached(found.table, **self._read_as(), store="off")
+        folds = min(FOLDS, len(ready.table))
+        self.panel, self.held = with_defects(self.panel, ready.pixels, defects, folds, console)
+        self.promise = Promise.of([seen.score for seen in self.held], self.promise.false_reject)
+        self.scale = scale_of(self.held, self.promise)
+        self.signs = signs.table(self.verdicts(self.held, [record.name for record in ready.table], ready.pixels))
+        self.learnt = {**self.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
+                       "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip
+        console.say(self.promise.words())
+        return self
+
     @classmethod
     def learn(
         cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: Mapping[str, Any],
-        console: Console, *, names: Sequence[str] = (), drop: bool = False,
+        console: Console, *, names: Sequence[str] | None = None, drop: bool = False,
     ) -> Inspector:  # fmt: skip
         """From decoded good images. Raises DataError where they are too few for the promise."""
+        names = names or [f"image {at}" for at in range(len(good))]
         check(len(good), false_reject)  # what cannot be promised must be said before anything is learnt
         held = panel.fit(good, min(FOLDS, len(good)), console)
         odd = suspects([seen.score for seen in held])
-        named = [names[at] if names else f"image {at}" for at in odd]
+        named = [names[at] for at in odd]
         if odd:
             console.say(f"{len(odd)} of the good images look like none of the others: {', '.join(named[:10])}")
         if odd and drop:
@@ -92,7 +125,9 @@ class Inspector:
         promise = Promise.of([seen.score for seen in held], false_reject)
         console.say(promise.words())
         learnt = {"suspects": named, "dropped": drop}
-        return cls(panel, promise, scale_of(held, promise), images, learnt, held)
+        found = cls(panel, promise, scale_of(held, promise), images, learnt, held=held)
+        found.signs = signs.table(found.verdicts(held, names, good))
+        return found
 
     def predict(self, images: Any, *, quiet: bool = True) -> Verdict | list[Verdict]:
         """Judge a file or an array (H W or H W C, uint8): one verdict; or a list of these or a folder: a list.
@@ -101,7 +136,7 @@ class Inspector:
         """
         single = isinstance(images, np.ndarray) and images.ndim < 4
         table = read([images] if single else images, labelled=False)
-        pixels = cached(table, channels=self.images["channels"], white=self.images["white"], store="off")
+        pixels = cached(table, **self._read_as(), store="off")
         found = self.judge(pixels, [record.name for record in table], Console(quiet=quiet))
         one = single or (isinstance(images, (str, Path)) and Path(images).is_file() and len(found) == 1)
         return found[0] if one else found
@@ -122,7 +157,7 @@ class Inspector:
         rows = zip(names, seen, self.promise.p_values(scores), self.promise.rejects(scores), strict=True)
         look = self.panel.frame, self.scale, self.images.get("mm_per_pixel")
         return [
-            Verdict(name, one.score, float(p), bool(reject), one.map, one.size, *look, pixels, at)
+            Verdict(name, one.score, float(p), bool(reject), one.each, one.map, one.size, *look, pixels, at)
             for at, (name, one, p, reject) in enumerate(rows)
         ]
 
@@ -137,7 +172,7 @@ class Inspector:
         console = Console(quiet=quiet)
         truth = read_truth(data, good=good, images=self.images, bad=bad, console=console)
         table = truth.table
-        pixels = cached(table, channels=self.images["channels"], white=self.images["white"], store="off")
+        pixels = cached(table, **self._read_as(), store="off")
         verdicts = self.judge(pixels, [record.name for record in table], console)
         where = truth.mask if truth.placed else None
         worth = evaluate(verdicts, truth.kinds, self.promise, groups=truth.groups, where=where)
@@ -145,14 +180,36 @@ class Inspector:
             evaluated_report(worth, self.promise, verdicts, truth.kinds, table.source).write(out)
         return worth
 
+    def _read_as(self) -> dict[str, Any]:
+        return {key: self.images[key] for key in ("channels", "white")}
+
     def save(self, folder: str | Path) -> Path:
         """Write everything that `load` takes, run.json last."""
         return files.save(self, folder)
+
+    def watch(
+        self, source: Any, *, told: Sequence[Callable[[Verdict], None]] = (),
+        wanted: Callable[[np.ndarray], bool] | None = None, quiet: bool = False, **words: Any,
+    ) -> Watched:  # fmt: skip
+        """Judge what a camera, video or folder brings, as `visionft inspect watch` does, whose keys `words` are.
+
+        `told` hear each verdict at once; `wanted` says of a frame whether a part is there to be judged. A source can
+        also be a function that opens a camera: something with grab, retrieve and release, as cv2.VideoCapture has.
+        """
+        from .line.watch import watch
+
+        recipe = config.load(InspectWatch, {"source": source, **words})
+        return watch(self, recipe, told=told, wanted=wanted, console=Console(quiet=quiet))
 
     @classmethod
     def load(cls, folder: str | Path) -> Inspector:
         """Read what `save` wrote. Raises CheckpointError when it is something else."""
         return cls(**files.load(Path(folder)))
+
+
+def _again(data: Any) -> str | None:
+    """Where photos can be read again; None of those that were handed over."""
+    return str(data) if isinstance(data, (str, Path)) else None
 
 
 def suspects(scores: Sequence[float]) -> list[int]:

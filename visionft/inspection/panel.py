@@ -58,7 +58,7 @@ class Panel:
         held = held_out(self.eyes, self.backbone, images, folds, inside=self.frame.inside, progress=progress)
         self.calm = [Calm.of([seen.score for seen in one]) for one in held]
         self.weights = self.weights or [1 / len(self.eyes)] * len(self.eyes)
-        return [self._together(each, images.sizes[at]) for at, each in enumerate(zip(*held, strict=True))]
+        return [self.together(each, images.sizes[at]) for at, each in enumerate(zip(*held, strict=True))]
 
     def see(self, photos: Sequence[np.ndarray]) -> list[Seen]:
         """Judge photos, H W C each: score and map in standard deviations of good parts' scores.
@@ -67,22 +67,22 @@ class Panel:
         """
         images = Framed(photos, self.frame)
         said = look(self.eyes, self.backbone, images, inside=self.frame.inside)
-        return [self._together(each, images.sizes[at]) for at, each in enumerate(zip(*said, strict=True))]
+        return [self.together(each, images.sizes[at]) for at, each in enumerate(zip(*said, strict=True))]
 
     def facts(self) -> list[dict[str, Any]]:
         """Plain JSON values, an entry for each eye."""
         pairs = zip(self.eyes, self.calm, self.weights, strict=True)
         return [{**eye.facts(), "calm": [calm.mean, calm.spread], "weight": weight} for eye, calm, weight in pairs]
 
-    def _together(self, said: Sequence[Seen], size: tuple[int, int]) -> Seen:
+    def together(self, said: Sequence[Seen], size: tuple[int, int], weights: Sequence[float] | None = None) -> Seen:
         """One number, the weighted sum over eyes, and one map, the same over eyes that judge places."""
+        weights = self.weights if weights is None else weights
         scores = [float(calm(seen.score)) for calm, seen in zip(self.calm, said, strict=True)]
-        total = float(np.dot(self.weights, scores))
-        own = [(calm(seen.map), weight) for calm, seen, weight in zip(self.calm, said, self.weights, strict=True)]
+        own = [(calm(seen.map), weight) for calm, seen, weight in zip(self.calm, said, weights, strict=True)]
         places = [(heat, weight) for heat, weight in own if heat.size > 1] or own
         height, width = max((heat.shape for heat, _ in places), key=lambda shape: shape[0] * shape[1])
         share = sum(weight for _, weight in places) or 1.0
         joined = np.zeros((height, width))
         for heat, weight in places:
             joined += weight / share * grown(heat, height, width)
-        return Seen(total, joined, size)
+        return Seen(float(np.dot(weights, scores)), joined, size, tuple(scores))

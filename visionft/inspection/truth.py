@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from visionft.annotations.layouts import is_good, read_marked
+from visionft.annotations.layouts import is_good, read_marked, recognised
 from visionft.annotations.marked import GOOD, NO_DEFECT, Marked, plain
 from visionft.arrays import Bools
 from visionft.config import suggest
@@ -84,3 +84,16 @@ def _classes(source: Any, good: str | None) -> tuple[Table, dict[str, str], dict
         raise DataError(f"{table.source} has {len(called)} classes that are good{hint}")
     said = [NO_DEFECT if name == called[0] else name for name in table.classes]
     return table, {r.name: said[int(label)] for r, label in zip(table, table.labels, strict=True)}, {}
+
+
+def read_defects(source: Any, *, images: Mapping[str, Any], bad: Literal["error", "skip"], console: Console) -> Scan:
+    """Read photos of defects: of annotations those that are not good, of anything else all."""
+    path = isinstance(source, (str, Path)) and recognised(source)
+    records = [record for record in read_marked(source) if not record.good] if path else []
+    table = Table.of([record.image for record in records], source=str(source)) if path else read(source, labelled=False)
+    found = scan(
+        table, bad=bad, channels=images["channels"], white=images["white"], progress=console.progress("scanning")
+    )
+    for line in found.lines():
+        console.say(line)
+    return found

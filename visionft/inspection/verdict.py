@@ -23,6 +23,7 @@ class Verdict:
     score: float  # rising with how unlike good parts it is, never clamped
     p_value: float  # how often a good part scores as high or higher
     reject: bool
+    each: tuple[float, ...]  # what each eye says, in standard deviations of good parts
     places: Floats  # h w, of what the frame leaves of the photo, and coarser
     size: tuple[int, int]  # of the photo, H W
     frame: Frame

@@ -21,7 +21,7 @@ def verdict(score: float, at: int, places: np.ndarray | None = None) -> Verdict:
     heat = np.full((SIDE, SIDE), score) if places is None else places
     photo = np.zeros((SIDE, SIDE, 3), np.uint8)
     p, reject = float(PROMISE.p_values([score])[0]), bool(PROMISE.rejects([score])[0])
-    return Verdict(str(at), score, p, reject, heat, (SIDE, SIDE), WHOLE, Scale(0, 1), None, [photo], 0)
+    return Verdict(str(at), score, p, reject, (score,), heat, (SIDE, SIDE), WHOLE, Scale(0, 1), None, [photo], 0)
 
 
 def judged(scores, kinds, **words):

@@ -1,0 +1,97 @@
+"""Labelled defects weigh the eyes and teach a head, gently; the promise holds afterwards as it did before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from visionft.errors import DataError
+from visionft.inspection.head import Head, described
+from visionft.inspection.inspector import Inspector
+from visionft.inspection.weights import weighed
+
+WORDS = {"backbone": "test_resnet", "weights": "none", "false_reject": 0.05, "quiet": True,
+         "eyes": [{"name": "patches", "layers": [1, 2]}]}  # fmt: skip
+
+
+def parts(count: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    stripes = (np.arange(64) // 4 % 2 * 60 + 90)[None, :, None]
+    return [(stripes + rng.normal(0, 6, (48, 64, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
+
+
+def smooth(count: int, seed: int) -> list[np.ndarray]:
+    """Defective as a whole: without the noise of good parts."""
+    rng = np.random.default_rng(seed)
+    return [(image * 0.5 + rng.integers(40, 60)).astype(np.uint8) for image in parts(count, seed)]
+
+
+def test_weights_go_to_the_eye_that_tells_defects_apart_and_stay_where_all_do():
+    rng = np.random.default_rng(0)
+    good, bad = rng.normal(size=(300, 3)), rng.normal(size=(8, 3))
+    prior = np.array([0.5, 0.5, 0.0])
+    alike = weighed(good, bad * 0.3 + 2, prior)
+    assert alike[:2].min() > alike[2]
+    bad[:, 2] += 6
+    found = weighed(good, bad, prior)
+    assert found[2] == found.max() and (found >= 0).all()
+    assert weighed(good, bad, prior, pull=1e6) == pytest.approx(prior, abs=1e-3)
+
+
+def test_weights_are_where_the_loss_has_its_minimum():
+    rng = np.random.default_rng(1)
+    good, bad, prior = rng.normal(size=(50, 2)), rng.normal(1, 1, size=(20, 2)), np.array([0.3, 0.7])
+
+    def loss(weights: np.ndarray, bias: float) -> float:
+        value = np.logaddexp(0, good @ weights + bias).mean() / 2 + np.logaddexp(0, -(bad @ weights + bias)).mean() / 2
+        return float(value + 0.6 / 20 / 2 * ((weights - prior) ** 2).sum())
+
+    found = weighed(good, bad, prior)
+    biases = np.linspace(-3, 3, 601)
+    least = min(loss(found, b) for b in biases)
+    for step in (np.array([0.02, 0]), np.array([0, 0.02])):
+        assert all(min(loss(found + sign * step, b) for b in biases) >= least - 1e-6 for sign in (1, -1))
+
+
+def test_a_head_left_without_a_fold_is_one_that_never_saw_it():
+    torch.manual_seed(0)
+    good, bad = torch.randn(20, 3, 3, 5), torch.randn(10, 3, 3, 5) + 0.7
+    folds = torch.arange(20) % 5, torch.arange(10) % 5
+    whole = Head().fit([(good, folds[0])], 5).learn([(bad, folds[1])])
+    without = Head().fit([(good[folds[0] != 2], folds[0][folds[0] != 2])], 5)
+    without.learn([(bad[folds[1] != 2], folds[1][folds[1] != 2])])
+    without._probe(None)  # the penalty is chosen over all of its images
+    l2 = whole._probe(None).l2
+    if without._probe(None).l2 == l2:
+        assert torch.allclose(whole.score(good, without=2), without.score(good), rtol=1e-2)
+    assert (whole.score(bad).log().mean() - whole.score(good).log().mean()) > 1
+    again = Head().restore(whole.state())
+    assert torch.equal(again.score(bad, without=1), whole.score(bad, without=1))
+    assert described(good).shape == (20, 20)
+    with pytest.raises(DataError, match="learnt from none"):
+        Head().fit([(good, folds[0])], 5).score(good)
+
+
+@pytest.fixture(scope="module")
+def inspector() -> Inspector:
+    return Inspector.fit(parts(60, 0), **WORDS)
+
+
+def test_defects_that_the_eyes_overlook_are_found_once_some_are_shown(inspector, tmp_path):
+    unseen, calm = smooth(20, 9), parts(100, 5)
+    before = inspector.judge(unseen, [""] * 20)
+    taught = Inspector.load(inspector.save(tmp_path / "a")).add_defects(smooth(12, 3), good=parts(60, 0), quiet=True)
+    after = taught.judge(unseen, [""] * 20)
+    assert np.mean([v.p_value for v in after]) <= np.mean([v.p_value for v in before])
+    assert all(v.reject for v in after)
+    assert np.mean([v.reject for v in taught.judge(calm, [""] * 100)]) <= taught.promise.bound
+    again = Inspector.load(taught.save(tmp_path / "b"))
+    assert [v.score for v in again.judge(unseen[:3], [""] * 3)] == [v.score for v in after[:3]]
+
+
+def test_too_few_defects_choose_nothing(inspector):
+    with pytest.raises(DataError, match="5 photos of defects are too few to choose by: it takes 6"):
+        inspector.add_defects(smooth(5, 0), good=parts(60, 0), quiet=True)
+    with pytest.raises(DataError, match="the good photos are needed again"):
+        inspector.add_defects(smooth(6, 0), quiet=True)

@@ -1,0 +1,79 @@
+"""What do labelled defects teach? A logistic regression on what is known of an image's features as a whole."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from visionft.errors import DataError
+from visionft.evaluation.probe import Probe, fit_probe
+
+from .scorer import Folded, Scorer
+
+STEEPEST = 30.0  # odds beyond exp(30) are not told apart: the exponential would end at infinity
+
+
+class Head(Scorer):
+    """The odds that an image is defective, by means, spreads and extremes of every feature over places.
+
+    Unlike other scorers it needs defects, too: `learn` takes them after `fit` has taken the good parts. The penalty is
+    chosen once, by cross-validation over all of them; each fold is then left out with that penalty.
+    """
+
+    def __init__(self) -> None:
+        self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
+        self.bad = torch.empty(0, dtype=torch.bool)
+        self.known: dict[int | None, Probe] = {}
+
+    def fit(self, patches: Folded, folds: int) -> Self:
+        """Keep what describes each good image."""
+        self.rows, self.fold = _taken(patches)
+        self.bad = torch.zeros(len(self.rows), dtype=torch.bool)
+        self.known = {}
+        return self
+
+    def learn(self, patches: Folded) -> Self:
+        """Keep what describes each defective image, which belongs to a fold as good ones do."""
+        rows, fold = _taken(patches)
+        self.rows, self.fold = torch.cat([self.rows, rows]), torch.cat([self.fold, fold])
+        self.bad = torch.cat([self.bad, torch.ones(len(rows), dtype=torch.bool)])
+        self.known = {}
+        return self
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        """B h w D -> B 1 1."""
+        logits = self._probe(without).logits(described(patches))
+        return (logits[:, 1] - logits[:, 0]).clamp(-STEEPEST, STEEPEST).exp().view(-1, 1, 1)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is kept of each image, N 4D, its fold, and whether it is defective."""
+        return {"rows": self.rows, "fold": self.fold, "bad": self.bad.to(torch.uint8)}
+
+    def restore(self, state: dict[str, Tensor]) -> Self:
+        """Take over what was kept."""
+        self.rows, self.fold, self.bad = state["rows"], state["fold"], state["bad"].bool()
+        self.known = {}
+        return self
+
+    def _probe(self, without: int | None) -> Probe:
+        if without not in self.known:
+            if not self.bad.any():
+                raise DataError("a head judges by defects, and has learnt from none")
+            penalty = None if without is None else self._probe(None).l2
+            kept = torch.ones_like(self.bad) if without is None else self.fold != without
+            self.known[without] = fit_probe(self.rows[kept], self.bad[kept].long(), classes=2, l2=penalty)
+        return self.known[without]
+
+
+def described(patches: Tensor) -> Tensor:
+    """B h w D -> B 4D: mean, standard deviation, largest and smallest of every feature over places."""
+    flat = patches.flatten(1, 2)
+    return torch.cat([flat.mean(1), flat.std(1), flat.amax(1), flat.amin(1)], 1)
+
+
+def _taken(patches: Folded) -> tuple[Tensor, Tensor]:
+    """Of tiles, too: each is a row of its own."""
+    rows, folds = zip(*((described(part), fold.to(torch.int16)) for part, fold in patches), strict=True)
+    return torch.cat(rows), torch.cat(folds)

@@ -1,0 +1,41 @@
+"""A few numbers by which photos of today can be compared with those that an inspector was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from visionft.arrays import Floats
+
+from .verdict import Verdict
+
+PIXELS = ("brightness", "contrast", "sharpness")
+
+
+def names(eyes: int) -> list[str]:
+    """What `signs` holds, in its order, of an inspector with so many eyes."""
+    return ["score", *(f"eye {at + 1}" for at in range(eyes)), *PIXELS]
+
+
+def signs(verdict: Verdict) -> Floats:
+    """What a judged photo scores, in all and by eye, and what light, scene and lens were like."""
+    return np.array([verdict.score, *verdict.each, *of_pixels(verdict.pixels)])
+
+
+def table(verdicts: Sequence[Verdict]) -> Floats:
+    """N S, a row for each photo."""
+    return np.stack([signs(verdict) for verdict in verdicts])
+
+
+def of_pixels(image: np.ndarray) -> tuple[float, float, float]:
+    """Of a photo (H W C of uint8): mean and standard deviation of its gray values, 0 to 1, and its sharpness.
+
+    Sharpness is the logarithm of the mean square of the Laplacian over the variance: it falls when the lens loses its
+    focus, and neither with the light nor with the contrast.
+    """
+    gray = image.mean(2, dtype=np.float32) / 255
+    edges = cv2.Laplacian(gray, cv2.CV_32F)
+    spread = float(gray.std())
+    return float(gray.mean()), spread, float(np.log((np.square(edges).mean() + 1e-12) / (spread**2 + 1e-6)))
