@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
     from .estimator import ImageClassifier, ImageFeatures
+    from .inspection.inspector import Inspector
     from .journeys.quickstart import quickstart
     from .objective import Objective, View
     from .recipe import Finetune, Optim, Pretrain, Recipe
@@ -41,14 +42,14 @@ _EXPORTS = {
     "Objective": "objective", "View": "objective", "quickstart": "journeys.quickstart", "Finetune": "recipe",
     "Optim": "recipe", "Pretrain": "recipe", "Recipe": "recipe", "Predictor": "tasks.predictor", "Stop": "train",
     "fit": "train", "study": "api", "objectives": "api", "rank": "api", "advise": "api", "rebalance": "api",
-    "lr_find": "api", "search": "api",
+    "lr_find": "api", "search": "api", "Inspector": "inspection.inspector",
     "ImageClassifier": "estimator", "ImageFeatures": "estimator",
 }  # fmt: skip
 __all__ = [
-    "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Objective", "Optim",
-    "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "advise", "augment", "embed",
-    "evaluate", "finetune", "fit", "load", "lr_find", "objectives", "predict", "pretrain", "quickstart", "rank",
-    "rebalance", "search", "study",
+    "Backbone", "CheckpointError", "ConfigError", "DataError", "DivergedError", "Finetune", "Inspector", "Objective",
+    "Optim", "Predictor", "Pretrain", "Recipe", "Stop", "View", "VisionftError", "WeightsError", "advise",
+    "augment", "embed", "evaluate", "finetune", "fit", "load", "lr_find", "objectives", "predict", "pretrain",
+    "quickstart", "rank", "rebalance", "search", "study",
 ]  # fmt: skip
 if importlib.util.find_spec("sklearn"):  # an extra: `from visionft import *` must work without it
     __all__ += ["ImageClassifier", "ImageFeatures"]

@@ -31,8 +31,12 @@ VERBS: dict[str, tuple[type, str]] = {
     "augment": (verbs.Augment, "visionft augment policy=ssl data=photos/ out=sheet.png"),
     "inspect fit": (inspection.InspectFit, "visionft inspect fit data=good/ false_reject=0.01 out=runs/inspect"),
     "inspect predict": (inspection.InspectPredict, "visionft inspect predict runs/inspect PHOTO... out=verdicts"),
+    "inspect add-defects": (inspection.AddDefects, "visionft inspect add-defects runs/inspect data=bad/"),
     "inspect evaluate": (inspection.InspectEvaluate, "visionft inspect evaluate runs/inspect data=test/"),
+    "inspect watch": (inspection.InspectWatch, "visionft inspect watch runs/inspect source=0 out=line/"),
+    "inspect export": (inspection.InspectExport, "visionft inspect export runs/inspect data=photos/ out=part.onnx"),
 }
+PLANNED = ("pretrain", "finetune", "inspect fit")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +96,8 @@ def _load(cls: type, words: list[str]) -> Any:
         return config.load(cls, *loose, *named)
     lead: dict[str, Any] = {first: loose[0]} if loose else {}
     if loose[1:]:
-        lead["images" if "images" in keys else "data"] = loose[1:] if "images" in keys else loose[1]
+        second = next((key for key in ("images", "source") if key in keys), "data")
+        lead[second] = loose[1:] if second == "images" else loose[1]
     return config.load(cls, lead, *named)
 
 
@@ -100,8 +105,8 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
     from .kernels import keep_memory
 
     keep_memory()  # the process is ours: up to half as much speed again for large activations
-    if dry and name not in ("pretrain", "finetune"):
-        raise ConfigError(f"--dry-run is for pretrain and finetune; {name} has nothing to plan")
+    if dry and name not in PLANNED:
+        raise ConfigError(f"--dry-run is for {', '.join(PLANNED)}; {name} has nothing to plan")
     if name == "quickstart":
         from .journeys.quickstart import quickstart
 
@@ -110,7 +115,7 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
     if name.startswith("inspect "):
         from .inspection import run
 
-        print("\n".join(run.VERBS[name](made, console=Console(quiet=quiet))))
+        print("\n".join(run.VERBS[name](made, console=Console(quiet=quiet), **({"dry": True} if dry else {}))))
         return 0
     from . import api
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Norm = nn.modules.batchnorm._BatchNorm
+Shape = tuple[tuple[nn.Module, bool, int], ...]
+_FOUND: WeakKeyDictionary[nn.Module, tuple[Shape, dict[nn.Parameter, Norm]]] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -33,17 +36,36 @@ def idle(network: nn.Module) -> Iterator[None]:
 
 
 def foldable(network: nn.Module, image: Tensor) -> dict[nn.Parameter, Norm]:
-    """Find, by passing `image` (1 C H W) through `network`, the filters whose output goes to one idle norm only."""
+    """Find, by passing `image` (1 C H W) through `network`, the filters whose output goes to one idle norm only.
+
+    Remembered as long as the network has the same modules, in the same modes and with as many hooks.
+    """
+    shape = tuple((module, module.training, _hooks(module)) for module in network.modules() if module is not network)
+    if (known := _FOUND.get(network)) and known[0] == shape:
+        return known[1]
+    found, alone = _found(network, image)
+    if alone:
+        _FOUND[network] = shape, found
+    return found
+
+
+def _hooks(module: nn.Module) -> int:
+    return len(module._forward_hooks) + len(module._forward_pre_hooks)
+
+
+def _found(network: nn.Module, image: Tensor) -> tuple[dict[nn.Parameter, Norm], bool]:
+    """What can be folded, and whether no context around this one has folded anything already."""
     norms = [m for m in network.modules() if isinstance(m, Norm) and not m.training and m.track_running_stats]
     still = {norm.running_mean: norm for norm in norms}
     with idle(network), torch.no_grad(), _Recorder() as recorder:
         network(image)
     ways = recorder.goes.values()
-    return {
+    found = {
         weight: still[next(iter(goals))]
         for weight, goals in recorder.goes.items()
         if len(goals) == 1 and goals <= still.keys() and sum(goals <= others for others in ways) == 1
     }
+    return found, recorder.alone
 
 
 def scale_and_shift(norm: Norm) -> tuple[Tensor, Tensor]:
@@ -93,6 +115,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.goes: dict[nn.Parameter, set[Tensor | None]] = defaultdict(set)  # running means; None is all else
         self.made: dict[Tensor, nn.Parameter] = {}  # which filters made a tensor
+        self.alone = True
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -102,6 +125,7 @@ class _Recorder(TorchFunctionMode):
             self.goes[self.made[args[0]]].add(args[1])
             if result is args[0]:  # folded already, by a context around this one
                 del self.made[result]
+                self.alone = False
         elif isinstance(result, Tensor):
             for tensor in _tensors(args, kwargs or {}):
                 if tensor in self.made:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+_exact: ContextVar[bool] = ContextVar("exact", default=False)
 _IMAGES = 16  # of the timed batches: enough to be typical, few enough to cost seconds
 
 
@@ -66,7 +68,17 @@ def _time(objective: nn.Module, batch: Mapping[str, Tensor], precision: Precisio
 
 def inference(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context of forward passes that nobody differentiates: bf16 where the processor multiplies it natively."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device))
+    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device) and not _exact.get())
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Let `inference` be in fp32 for a block, as where bf16 is not native: for answers that others must repeat."""
+    before = _exact.set(True)
+    try:
+        yield
+    finally:
+        _exact.reset(before)
 
 
 def native_bf16(device: torch.device) -> bool:

@@ -223,9 +223,10 @@ def _answer(backbone: Backbone, images: Tensor) -> Tensor:
 def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> None:
     """Raise AssertionError unless a one-class scorer keeps its promises; `make` gives a fresh one with its options.
 
-    The promises: the same good parts in the same order give the same scores, however they are batched; leaving out a
-    fold is never to have seen it; what is far from all good parts scores higher than they do; images are judged one by
-    one; a state brings everything back. `patches` (B h w D) are of good parts; they are drawn where none are given.
+    The promises: the same good parts in the same order give the same scores, however they are batched and whatever was
+    fitted before; leaving out a fold is never to have seen it; what is far from all good parts scores higher than they
+    do; images are judged one by one; a state brings everything back. `patches` (B h w D) are of good parts; they are
+    drawn where none are given.
     """
     given = torch.randn(24, 6, 7, 5, generator=torch.Generator().manual_seed(0)) if patches is None else patches
     fold, folds = torch.arange(len(given)) % 4, 4
@@ -237,6 +238,8 @@ def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> N
     assert said.isfinite().all(), "scores must be finite numbers"
     assert torch.equal(given, before), "neither fitting nor scoring may change the patches"
     assert torch.allclose(said, again.score(given), rtol=1e-4, atol=1e-5), "batches of another size fit another scorer"
+    again.fit([(given[:12] + 5, fold[:12] % 2)], 2).fit([(given, fold)], folds)
+    assert torch.allclose(said, again.score(given), rtol=1e-4, atol=1e-5), "to fit again must be to begin anew"
     alone = torch.cat([scorer.score(one) for one in given.split(1)])
     assert torch.allclose(said, alone, rtol=1e-4, atol=1e-5), "an image's score depends on those beside it"
     far, further = (scorer.score(given + times * given.std()) for times in (100, 200))

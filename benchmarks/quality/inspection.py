@@ -130,7 +130,8 @@ def anomalib(model: str, some: Photos, place: Path, seed: int, words: argparse.N
     wide = model == "padim"
     layers = ["blocks.1", "blocks.2", "blocks.4"] if wide else ["blocks.2", "blocks.4"]
     job = anomalib_job.Job(
-        model, some.good, some.test, str(weights), layers, SIZE, str(place / "peer.npz"), held_out=some.good[::10], coreset=BANK / (PATCHES * len(some.good)),
+        model, some.good, some.test, str(weights), layers, SIZE, str(place / "peer.npz"),
+        held_out=some.good[::10], coreset=BANK / (PATCHES * len(some.good)),
         n_features=100 if wide else None, seed=seed, threads=words.threads,
     )  # fmt: skip
     told = child(words.peer_python, "benchmarks.peers.anomalib_job", job.write(place / "peer.json"), words.threads)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
-from visionft.cli import VERBS, main
+from visionft.cli import VERBS, _verb, main
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+TRAINED = [c for c in CONFIGS if c.parent.name != "inspect"]
 
 every_config = pytest.mark.parametrize("config", CONFIGS, ids=[str(c.relative_to(ROOT / "configs")) for c in CONFIGS])
 
@@ -23,7 +25,8 @@ def command(config: Path) -> list[str]:
     """The words of the command in the head comment."""
     first = config.read_text().splitlines()[0]
     assert first.startswith("# visionft "), "the first line should be `# visionft VERB configs/... data=...`"
-    return shlex.split(first.removeprefix("# visionft "))
+    verb, words = _verb(shlex.split(first.removeprefix("# visionft ")))
+    return [verb, *words]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_a_recipe_is_short_and_names_its_command(config):
     assert any(re.fullmatch(r"data=\S+", word) for word in words) or "data" in yaml.safe_load(config.read_text())
 
 
-@every_config
+@pytest.mark.parametrize("config", TRAINED, ids=[str(c.relative_to(ROOT / "configs")) for c in TRAINED])
 def test_a_recipe_dry_runs_and_writes_nothing(config, labelled, tmp_path, monkeypatch, capsys):
     """On a few small images at 64 pixels, with random weights where the recipe would ask the network for some."""
     monkeypatch.chdir(tmp_path)
@@ -72,3 +75,12 @@ def test_a_recipe_dry_runs_and_writes_nothing(config, labelled, tmp_path, monkey
     kept = {key: value for key, value in recipe.items() if key not in ("size", "batch", "optim", "epochs", "weights")}
     assert {key: resolved[key] for key in kept} == kept
     assert {key: resolved["optim"][key] for key in recipe["optim"]} == {k: float(v) for k, v in recipe["optim"].items()}
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs/inspect").glob("*.yaml")), ids=lambda config: config.name)
+def test_an_inspection_dry_runs_and_writes_nothing(config, labelled, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VISIONFT_CACHE", str(tmp_path / "cache"))
+    assert main(["inspect", "fit", str(config), f"data={labelled / 'a'}", "false_reject=0.1", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "to learn, from 12 images" in said and "nothing was written" in said and not [*tmp_path.iterdir()]

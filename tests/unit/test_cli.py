@@ -69,7 +69,7 @@ def test_the_version_is_the_packages(capsys):
         (["objectives", "simclrr"], "did you mean simclr?"),
         (["objectives", "size=0"], "size=0 makes no sense"),
         (["pretrain", "--dryrun"], "did you mean --dry-run?"),
-        (["evaluate", "--dry-run", "somewhere"], "--dry-run is for pretrain and finetune"),
+        (["evaluate", "--dry-run", "somewhere"], "--dry-run is for pretrain, finetune, inspect fit"),
         (["pretrain", "nowhere.yaml"], "nowhere.yaml is neither a recipe file nor a key=value word"),
         (["pretrain", "batch=10", "accumulate=3"], "batch=10"),
         (["pretrain"], "data"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -135,3 +137,19 @@ def test_a_run_with_frozen_norms_learns_the_same(make_objective, make_data, monk
     assert spared[0] > 0
     for key, end in ends[0].items():
         torch.testing.assert_close(end, ends[1][key], rtol=1e-3, atol=1e-4)
+
+
+def test_what_was_found_is_remembered_until_the_network_changes(monkeypatch):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    image, looked = torch.zeros(1, 3, 8, 8), []
+    network[0].register_forward_pre_hook(lambda *_: looked.append(1))
+    assert len(foldable(network, image)) == len(foldable(network, image)) == 1 and len(looked) == 1
+    network[1].train()
+    assert not foldable(network, image) and len(looked) == 2
+    network[1].eval()
+    network.insert(1, nn.Conv2d(4, 4, 1))  # now another convolution feeds the norm
+    assert list(foldable(network, image)) == [network[1].weight] and len(looked) == 3
+    held = weakref.ref(network)
+    del network
+    gc.collect()
+    assert held() is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,8 +15,11 @@ from visionft.errors import ConfigError
 
 from .coreset import coreset
 from .promise import Promise, percent
-from .signs import signs
+from .signs import names, signs
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .inspector import Inspector
 
 REJECTS = "rejects"
 ALIKE = 1e-9  # of a sign's spread: below it, values differ by rounding alone
@@ -95,6 +99,11 @@ class Monitor:
         rows = np.stack([row for _, row in self.drifting])
         scaled = torch.from_numpy((rows - rows.mean(0)) / (rows.std(0) + 1e-12)).float()
         return [self.drifting[int(at)][0] for at in coreset(scaled, count, batch=1)]
+
+    @classmethod
+    def of(cls, inspector: Inspector, window: int = 50, alarm: float = 1e-3) -> Monitor:
+        """Of the good photos that an inspector was fitted to."""
+        return cls(inspector.signs, names(len(inspector.panel.eyes)), inspector.promise, window, alarm)
 
     def words(self, found: Sequence[Drift]) -> str:
         """An alarm in a sentence, with what to do."""

@@ -36,15 +36,18 @@ class Seen:
 
 @dataclass
 class Eye:
-    """A sight and a scorer; an image's score is the mean over the `top` share of its places, the highest ones."""
+    """A sight and a scorer; an image's score is the mean over its `top` highest places.
+
+    A number and not a share: a defect is as large in a large image as in a small one.
+    """
 
     sight: Sight
     scorer: Scorer
-    top: float = 0.01
+    top: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 < self.top <= 1:
-            raise ConfigError(f"top={self.top} is a share of places, above 0 and at most 1")
+        if self.top < 1:
+            raise ConfigError(f"top={self.top} is a number of places, 1 or more")
 
     def fit(
         self, backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
@@ -122,7 +125,7 @@ def held_out(
     return [[own[at] for at in range(len(images))] for own in found]
 
 
-def highest(values: Floats, share: float) -> float:
-    """Mean of the largest share of some values, at least of one."""
-    count = max(1, round(share * values.size))
+def highest(values: Floats, count: int) -> float:
+    """Mean of so many of the largest values, of all where there are no more."""
+    count = min(count, values.size)
     return float(np.partition(values.ravel(), -count)[-count:].mean())

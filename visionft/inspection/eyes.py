@@ -30,6 +30,10 @@ EYES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it sees, and how
         "places that are rougher or smoother than those of good parts, in the finest details of the image itself",
         {"what": "bands", "scorer": "gaussian"},
     ),
+    "grain": (
+        "images whose finest details differ as a whole from those of good parts",
+        {"what": "bands", "scorer": "statistics"},
+    ),
 }
 DEFAULT = ("patches", "places")
 SIGHT = {field.name for field in dataclasses.fields(Sight)}
@@ -60,7 +64,7 @@ def eye(choice: Any) -> Eye:
     if unknown := [key for key in words if key not in SIGHT | {"scorer", "top"}]:
         raise ConfigError(f"the eye {name} has no {unknown[0]}{config.suggest(unknown[0], SIGHT | {'scorer', 'top'})}")
     look = config.load(Sight, {key: value for key, value in words.items() if key in SIGHT})
-    return Eye(look, make(words["scorer"]), float(words.get("top", Eye.top)))
+    return Eye(look, make(words["scorer"]), int(words.get("top", Eye.top)))
 
 
 def said(eye: Eye) -> str:

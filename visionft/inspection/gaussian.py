@@ -33,6 +33,7 @@ class Gaussian(Scorer):
 
     def fit(self, patches: Folded, folds: int) -> Self:
         """Add up counts, sums and products by fold, so that any fold can be left out afterwards."""
+        self.count = torch.empty(0)
         for part, fold in patches:
             x = self._kept(part)
             cells, dims = self.side**2, x.shape[3]

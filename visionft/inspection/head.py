@@ -10,6 +10,7 @@ from torch import Tensor
 from visionft.errors import DataError
 from visionft.evaluation.probe import Probe, fit_probe
 
+from . import statistics
 from .scorer import Folded, Scorer
 
 STEEPEST = 30.0  # odds beyond exp(30) are not told apart: the exponential would end at infinity
@@ -70,7 +71,7 @@ class Head(Scorer):
 def described(patches: Tensor) -> Tensor:
     """B h w D -> B 4D: mean, standard deviation, largest and smallest of every feature over places."""
     flat = patches.flatten(1, 2)
-    return torch.cat([flat.mean(1), flat.std(1), flat.amax(1), flat.amin(1)], 1)
+    return torch.cat([statistics.described(patches), flat.amax(1), flat.amin(1)], 1)
 
 
 def _taken(patches: Folded) -> tuple[Tensor, Tensor]:

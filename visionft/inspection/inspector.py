@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-from visionft import backbones, config, runs
+from visionft import config, runs
 from visionft.arrays import Floats
 from visionft.data.cache import cached
 from visionft.data.prepare import Chosen, prepare
@@ -22,22 +21,20 @@ from . import files, signs
 from .chapter import evaluated_report, fitted_report
 from .evaluate import Worth, evaluate
 from .eye import Seen
-from .eyes import chosen
-from .frame import Frame
+from .learn import FOLDS, learnt, panel_of
 from .mixed import with_defects
 from .panel import Panel
 from .promise import Promise, check
 from .truth import read_defects, read_truth
-from .verbs import InspectFit, InspectWatch
+from .verbs import InspectExport, InspectFit, InspectWatch
 from .verdict import Verdict
 from .where import Scale
 
 if TYPE_CHECKING:
+    from .export import Exported
     from .line.watch import Watched
 
-FOLDS = 10
 AT_ONCE = 64  # images between two words of progress
-ODD = 0.05  # of all good images, those that are expected to be named as suspects by chance
 
 
 @dataclass
@@ -61,17 +58,15 @@ class Inspector:
         given = {} if data is None else {"data": data}
         recipe = data if isinstance(data, InspectFit) else config.load(InspectFit, {"out": None, **given, **words})
         console = Console(quiet=quiet)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)  # random weights (weights=none) are the same ones every time
-            backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels)
-        panel = Panel(backbone.eval(), chosen(recipe.eyes), Frame.of(recipe.border, recipe.region))
+        panel = panel_of(recipe)
         ready = prepare(recipe, console, labelled=False)
         if recipe.out:
             runs.begin(Path(recipe.out), recipe, ready.table.fingerprint)
         images = {"channels": recipe.channels, "white": recipe.white, "mm_per_pixel": recipe.mm_per_pixel}
         names = [record.name for record in ready.table]
         drop = recipe.suspects == "drop"
-        found = cls.learn(panel, ready.pixels, recipe.false_reject, images, console, names=names, drop=drop)
+        found = cls.learn(panel, ready.pixels, recipe.false_reject, images, console, names=names, drop=drop,
+                          confidence=recipe.confidence)  # fmt: skip
         found.learnt = {**found.learnt, **ready.facts(), "count": len(names), "data": _again(recipe.data)}
         if recipe.out:
             if recipe.report:
@@ -95,12 +90,14 @@ class Inspector:
         ready, found = prepare(with_good, console, labelled=False), read_defects(
             data, images=self.images, bad=bad, console=console
         )  # fmt: skip
-        check(len(ready.table), self.promise.false_reject)
+        check(len(ready.table), self.promise.false_reject, self.promise.confidence)
         defects = cached(found.table, **self._read_as(), store="off")
         folds = min(FOLDS, len(ready.table))
         self.panel, self.held = with_defects(self.panel, ready.pixels, defects, folds, console)
-        self.promise = Promise.of([seen.score for seen in self.held], self.promise.false_reject)
-        self.scale = scale_of(self.held, self.promise)
+        self.promise = Promise.of(
+            [seen.score for seen in self.held], self.promise.false_reject, self.promise.confidence
+        )
+        self.scale = Scale.of([seen.map for seen in self.held], self.promise.rank)
         self.signs = signs.table(self.verdicts(self.held, [record.name for record in ready.table], ready.pixels))
         self.learnt = {**self.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
                        "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip
@@ -111,21 +108,16 @@ class Inspector:
     def learn(
         cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: Mapping[str, Any],
         console: Console, *, names: Sequence[str] | None = None, drop: bool = False,
+        confidence: float | None = None,
     ) -> Inspector:  # fmt: skip
         """From decoded good images. Raises DataError where they are too few for the promise."""
         names = names or [f"image {at}" for at in range(len(good))]
-        check(len(good), false_reject)  # what cannot be promised must be said before anything is learnt
-        held = panel.fit(good, min(FOLDS, len(good)), console)
-        odd = suspects([seen.score for seen in held])
-        named = [names[at] for at in odd]
-        if odd:
-            console.say(f"{len(odd)} of the good images look like none of the others: {', '.join(named[:10])}")
-        if odd and drop:
-            held = _without(panel, good, odd, console)
-        promise = Promise.of([seen.score for seen in held], false_reject)
+        check(len(good), false_reject, confidence)  # what cannot be promised must be said before anything is learnt
+        held, odd = learnt(panel, good, names, console, drop=drop)
+        promise = Promise.of([seen.score for seen in held], false_reject, confidence)
         console.say(promise.words())
-        learnt = {"suspects": named, "dropped": drop}
-        found = cls(panel, promise, scale_of(held, promise), images, learnt, held=held)
+        scale = Scale.of([seen.map for seen in held], promise.rank)
+        found = cls(panel, promise, scale, images, {"suspects": odd, "dropped": drop}, held=held)
         found.signs = signs.table(found.verdicts(held, names, good))
         return found
 
@@ -188,7 +180,7 @@ class Inspector:
         return files.save(self, folder)
 
     def watch(
-        self, source: Any, *, told: Sequence[Callable[[Verdict], None]] = (),
+        self, source: Any, *, told: Sequence[Callable[[Verdict], object]] = (),
         wanted: Callable[[np.ndarray], bool] | None = None, quiet: bool = False, **words: Any,
     ) -> Watched:  # fmt: skip
         """Judge what a camera, video or folder brings, as `visionft inspect watch` does, whose keys `words` are.
@@ -201,6 +193,16 @@ class Inspector:
         recipe = config.load(InspectWatch, {"source": source, **words})
         return watch(self, recipe, told=told, wanted=wanted, console=Console(quiet=quiet))
 
+    def export(self, out: str | Path, data: Any, *, quiet: bool = False, **words: Any) -> Exported:
+        """Write one ONNX file, kept only if it answers as PyTorch does on photos as the camera takes them, of one size.
+
+        Words are the keys of `visionft inspect export`. Raises CheckpointError where answers differ.
+        """
+        from .export import export
+
+        recipe = config.load(InspectExport, {"out": str(out), "data": data, **words})
+        return export(self, recipe, console=Console(quiet=quiet))
+
     @classmethod
     def load(cls, folder: str | Path) -> Inspector:
         """Read what `save` wrote. Raises CheckpointError when it is something else."""
@@ -210,31 +212,3 @@ class Inspector:
 def _again(data: Any) -> str | None:
     """Where photos can be read again; None of those that were handed over."""
     return str(data) if isinstance(data, (str, Path)) else None
-
-
-def suspects(scores: Sequence[float]) -> list[int]:
-    """Places of good images that stand out from the others, the oddest first: a defect among them, or another product.
-
-    Beyond the score that ODD images in all would reach, had scores above the median an exponential tail (as the largest
-    of many have) whose scale is told by the best nine tenths, among which suspects are not.
-    """
-    values: Floats = np.asarray(scores, np.float64)
-    middle, upper = np.quantile(values, [0.5, 0.9])
-    limit = middle + (upper - middle) / np.log(5) * np.log(0.5 * len(values) / ODD)
-    return [int(at) for at in np.argsort(-values) if values[at] > limit]
-
-
-def scale_of(held: Sequence[Seen], promise: Promise) -> Scale:
-    """Marked is what lies beyond the hottest places of as many good parts as the promise does not reject."""
-    peaks = np.sort([float(seen.map.max()) for seen in held])
-    return Scale(float(np.median(peaks)), float(peaks[promise.rank - 1]))
-
-
-def _without(panel: Panel, good: Sequence[np.ndarray], odd: Sequence[int], console: Console) -> list[Seen]:
-    """Learn again without suspects; what all good images, those too, look like then, held out."""
-    rest = [at for at in range(len(good)) if at not in set(odd)]
-    if len(rest) < FOLDS:
-        raise DataError(f"{len(odd)} of {len(good)} good images look like none of the others: too few are left")
-    held = dict(zip(rest, panel.fit(Chosen(good, rest), FOLDS, console), strict=True))
-    held |= zip(odd, panel.see(Chosen(good, odd)), strict=True)
-    return [held[at] for at in range(len(good))]

@@ -13,6 +13,7 @@ from .coreset import coreset
 from .scorer import Folded, Scorer
 
 MEGABYTE = 1 << 20
+SPARE = 4  # times the bank that is kept of a full memory: what is not chosen now cannot be chosen later
 AT_ONCE = 1024  # rows of the bank: their distances to some points stay in the caches
 
 
@@ -34,13 +35,14 @@ class Neighbours(Scorer):
     def fit(self, patches: Folded, folds: int) -> Self:
         """Keep a coreset of all patches, each knowing the fold that it came from."""
         held: list[tuple[Tensor, Tensor]] = []
+        self.seen = 0
         for part, fold in patches:
             flat = part.flatten(0, 2)
             held.append((flat, fold.to(torch.int16).repeat_interleave(len(flat) // len(part))))
             self.seen += len(flat)
             room = self.memory * MEGABYTE // (4 * flat.shape[1])
             if sum(len(points) for points, _ in held) > room:
-                held = [_thinned(held, room // 2)]
+                held = [_thinned(held, min(SPARE * self.most, room // 2))]
         self.bank, self.owner = _thinned(held, min(self.most, max(1, round(self.share * self.seen))))
         return self
 

@@ -8,19 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
+from visionft import runs
 from visionft.atomic import write_csv, write_text
 from visionft.data.sheet import write_png
 from visionft.errors import ConfigError
 from visionft.log import Console
 
 from .inspector import Inspector
-from .verbs import InspectEvaluate, InspectFit, InspectPredict
+from .learn import rehearse
+from .verbs import AddDefects, InspectEvaluate, InspectExport, InspectFit, InspectPredict, InspectWatch
 from .verdict import Verdict
 from .where import shown
 
 
-def fit(recipe: InspectFit, *, console: Console) -> list[str]:
-    """Learn from good parts; returns lines to print."""
+def fit(recipe: InspectFit, *, console: Console, dry: bool = False) -> list[str]:
+    """Learn from good parts, or say what that would cost; returns lines to print."""
+    if dry:
+        return rehearse(recipe, console=console)
     found = Inspector.fit(recipe, quiet=console.quiet)
     return [recipe.out or found.promise.words()]
 
@@ -48,6 +52,35 @@ def evaluate(recipe: InspectEvaluate, *, console: Console) -> list[str]:
     return [worth.words(inspector.promise), out]
 
 
+def add_defects(recipe: AddDefects, *, console: Console) -> list[str]:
+    """Let defects choose; returns the folder of the new inspector."""
+    if not recipe.run or recipe.data is None:
+        raise ConfigError("say which inspector and which defects: visionft inspect add-defects runs/inspect data=bad/")
+    out = Path(recipe.out or f"{recipe.run.rstrip('/')}-defects")
+    inspector = Inspector.load(recipe.run)
+    runs.begin(out, recipe)
+    inspector.add_defects(recipe.data, good=recipe.good, bad=recipe.bad, quiet=console.quiet)
+    return [str(inspector.save(out))]
+
+
+def watch(recipe: InspectWatch, *, console: Console) -> list[str]:
+    """Judge what comes until it is told to stop; returns the tally."""
+    if not recipe.run or recipe.source is None:
+        raise ConfigError("say which inspector and what it watches: visionft inspect watch runs/inspect source=0")
+    from .line.watch import watch
+
+    return [str(watch(Inspector.load(recipe.run), recipe, console=console))]
+
+
+def export(recipe: InspectExport, *, console: Console) -> list[str]:
+    """Write an ONNX file; returns what was compared, and milliseconds."""
+    if not recipe.run:
+        raise ConfigError("say which inspector and which photos: visionft inspect export runs/inspect data=photos/")
+    from .export import export
+
+    return export(Inspector.load(recipe.run), recipe, console=console).lines()
+
+
 def write(verdicts: Sequence[Verdict], folder: Path) -> None:
     """verdicts.csv, and of every rejected photo its overlay and its mask, numbered as in the table."""
     for part in ("overlays", "masks"):
@@ -64,4 +97,7 @@ VERBS: dict[str, Callable[..., list[str]]] = {
     "inspect fit": fit,
     "inspect predict": predict,
     "inspect evaluate": evaluate,
+    "inspect add-defects": add_defects,
+    "inspect watch": watch,
+    "inspect export": export,
 }

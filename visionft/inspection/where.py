@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,12 @@ class Scale:
 
     calm: float  # the hottest place of a typical good part
     mark: float  # beyond it, a place is marked
+
+    @classmethod
+    def of(cls, maps: Sequence[Floats], rank: int) -> Scale:
+        """From maps of good parts: marked is what lies beyond the hottest places of as many of them as `rank` says."""
+        peaks = np.sort([float(heat.max()) for heat in maps])
+        return cls(float(np.median(peaks)), float(peaks[rank - 1]))
 
     def share(self, heat: Floats) -> Floats:
         """0 where a place is as calm as good parts are, 1/2 at the mark, 1 as far beyond it and further."""

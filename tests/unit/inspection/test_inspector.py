@@ -11,7 +11,8 @@ from visionft import backbones
 from visionft.errors import CheckpointError, DataError
 from visionft.inspection.eye import Eye, look
 from visionft.inspection.gaussian import Gaussian
-from visionft.inspection.inspector import Inspector, suspects
+from visionft.inspection.inspector import Inspector
+from visionft.inspection.learn import suspects
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.panel import Calm, Panel
 from visionft.inspection.sight import Sight
@@ -41,7 +42,7 @@ def spoiled(image: np.ndarray) -> np.ndarray:
 def inspector() -> Inspector:
     torch.manual_seed(0)
     sight = Sight(layers=(1, 2))
-    eyes = [Eye(sight, Neighbours(share=0.2)), Eye(sight, Gaussian(), top=0.1), Eye(sight, Statistics(dims=4))]
+    eyes = [Eye(sight, Neighbours(share=0.2)), Eye(sight, Gaussian(), top=20), Eye(sight, Statistics(dims=4))]
     panel = Panel(backbones.load("test_resnet", "none", size=32).eval(), eyes)
     return Inspector.learn(panel, parts(60, 0), 0.05, IMAGES, Console(quiet=True))
 

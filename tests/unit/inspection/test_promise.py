@@ -32,6 +32,16 @@ def test_the_bound_holds_for_nineteen_draws_in_twenty(n, share):
     assert (true < held[0].bound).mean() == pytest.approx(0.95, abs=0.015)
 
 
+@pytest.mark.parametrize(("n", "share"), [(299, 0.01), (90, 0.05), (200, 0.05)])
+def test_with_confidence_nineteen_thresholds_in_twenty_reject_no_more_than_promised(n, share):
+    rng = np.random.default_rng(2)
+    held = [Promise.of(rng.random(n), share, 0.95) for _ in range(2000)]
+    true = np.array([1 - promise.threshold for promise in held])
+    assert (true <= share).mean() >= 0.94 and held[0].bound <= share
+    one_lower = np.array([1 - np.sort(promise.scores)[promise.rank - 2] for promise in held])
+    assert (one_lower <= share).mean() < 0.95
+
+
 @given(n=st.integers(20, 300), share=st.floats(0.05, 0.5))
 def test_the_bound_is_the_one_of_clopper_and_pearson(n, share):
     promise = Promise.of(np.arange(n), share)
@@ -60,12 +70,15 @@ def test_what_the_sample_cannot_support_is_refused_with_what_it_can():
                                         r"support false_reject=0.0034"):  # fmt: skip
         Promise.of(np.arange(300), 0.001)
     assert Promise.of(np.arange(300), 0.0034).threshold == 299
+    with pytest.raises(DataError, match=r"confidence=0.95 needs at least 299 good images and there are 298"):
+        Promise.of(np.arange(298), 0.01, 0.95)
     assert least(0.01) == 99 and least(1 / 3) == 2
     with pytest.raises(DataError, match="2 of 30 scores"):
         Promise.of([np.nan, np.inf, *range(28)], 0.1)
 
 
 def test_facts_come_back():
-    promise = Promise.of(np.random.default_rng(0).random(50), 0.05)
-    again = Promise.of(**promise.facts())
-    assert again.threshold == promise.threshold and again.bound == promise.bound
+    for confidence in (None, 0.9):
+        promise = Promise.of(np.random.default_rng(0).random(50), 0.05, confidence)
+        again = Promise.of(**promise.facts())
+        assert again.threshold == promise.threshold and again.bound == promise.bound

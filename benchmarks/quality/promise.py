@@ -1,0 +1,115 @@
+"""Is the promise kept? Over many draws of good images, how many of the other good images does the threshold reject?
+
+python -m benchmarks.quality.promise [--runs 200] [--data elpv textile]
+
+A run draws the good images that an inspector is fitted to, at random, and counts what it rejects of all other good
+images of the data set: the monocrystalline solar cells with a defect probability of 0, and the flawless cloth. What the
+eyes see of every image is computed once; the inspectors then learn from that. A promise on average is kept when the
+mean rate is at most the budget, and its bound when at most 5 % of runs exceed it; a promise with 95 % confidence when
+at most 5 % of runs exceed the budget. Other good images are a sample too: `share_proven` is the share of runs whose
+rate is above by more than that sample's chance (one-sided binomial test at 5 %), beside the plain `share_exceeded`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from benchmarks.harness import write
+from visionft import backbones
+from visionft.backbone import Backbone
+from visionft.data.cache import cached
+from visionft.data.prepare import Chosen
+from visionft.data.records import Table
+from visionft.data.samples import elpv, textile
+from visionft.features import resting
+from visionft.inspection.eye import Eye
+from visionft.inspection.eyes import eye
+from visionft.inspection.inspector import Inspector
+from visionft.inspection.panel import Panel
+from visionft.inspection.sight import Sight
+from visionft.log import Console
+
+EYES: dict[str, list[Any]] = {"textile": ["grain"], "elpv": [{"name": "whole", "scale": 0.5}]}
+CASES = ((100, 0.01, None), (200, 0.05, None), (299, 0.01, 0.95), (200, 0.05, 0.95))  # good images, budget, confidence
+
+
+@dataclass(frozen=True)
+class Given(Sight):
+    """Its images are what another sight has seen of them."""
+
+    def patches(self, backbone: Backbone, tiles: Tensor) -> Tensor:
+        """B D h w -> B h w D."""
+        return tiles.movedim(1, -1)
+
+
+def good(data: str) -> Table:
+    """The flawless images of a data set."""
+    if data == "textile":
+        table = textile()
+        return table.take(at for at, record in enumerate(table) if record.label == 0)
+    table = elpv()
+    file = next(parent for parent in table[0].image.parents if (parent / "labels.csv").is_file()) / "labels.csv"  # type: ignore[union-attr]
+    shares = [float(line.split()[1]) for line in file.read_text().splitlines() if line.strip()]
+    return table.take(at for at, record in enumerate(table) if record.group == "mono" and not shares[at])
+
+
+def seen(table: Table, one: Eye, backbone: Backbone) -> list[np.ndarray]:
+    """What an eye's sight makes of every image, h w D."""
+    found: list[np.ndarray] = []
+    with torch.no_grad(), resting(backbone):
+        for patches, _ in one.sight.stream(backbone, cached(table, store="ram"), []):
+            found += list(patches.numpy())
+    return found
+
+
+def rates(data: str, n: int, budget: float, confidence: float | None, runs: int) -> dict[str, Any]:
+    """A row: what the thresholds of many draws reject."""
+    table, backbone = good(data), backbones.load("tf_efficientnet_lite0", "package:efficientnet-lite0").eval()
+    eyes = [eye(choice) for choice in EYES[data]]
+    images = seen(table, eyes[0], backbone)
+    shares, bounds, proven = [], [], 0
+    for run in range(runs):
+        order = np.random.default_rng(run).permutation(len(table)).tolist()
+        fresh = [Eye(Given(tile=10_000), Eye.of(one.facts()).scorer, one.top) for one in eyes]
+        inspector = Inspector.learn(
+            Panel(backbone, fresh), Chosen(images, order[:n]), budget, {}, Console(quiet=True), confidence=confidence
+        )
+        scores = [one.score for one in inspector.panel.see(Chosen(images, order[n:]))]
+        rejected = int(inspector.promise.rejects(scores).sum())
+        limit = budget if confidence else inspector.promise.bound
+        shares.append(rejected / len(scores))
+        bounds.append(limit)
+        proven += binomtest(rejected, len(scores), limit, "greater").pvalue < 0.05
+    exceeded = np.array(shares) > np.array(bounds)
+    return {
+        "case": f"{data}, {n} good, budget {budget}, {'on average' if confidence is None else f'{confidence} sure'}",
+        "data": data, "good": n, "others": len(table) - n, "budget": budget, "confidence": confidence, "runs": runs,
+        "mean_rate": round(float(np.mean(shares)), 5), "limit": round(float(bounds[0]), 5), "stated": 0.05,
+        "share_exceeded": round(float(exceeded.mean()), 4), "share_proven": round(float(proven) / runs, 4),
+        "share_above_budget": round(float((np.array(shares) > budget).mean()), 4),
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Every data set and case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--data", nargs="+", default=["textile", "elpv"], choices=[*EYES])
+    words = parser.parse_args(arguments)
+    for data in words.data:
+        for n, budget, confidence in CASES:
+            row = rates(data, n, budget, confidence, words.runs)
+            print(row, flush=True)
+            write("promise", [row], "python -m benchmarks.quality.promise", by="case")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""An exported file answers as PyTorch does, alone and in batches, without torch; one that does not is not kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import visionft
+from visionft import backbones
+from visionft.cli import main
+from visionft.errors import CheckpointError, ConfigError, DataError
+from visionft.inspection import export as exporting
+from visionft.inspection import parity
+from visionft.inspection.eye import Eye
+from visionft.inspection.eyes import chosen
+from visionft.inspection.frame import Frame
+from visionft.inspection.graph import Graph
+from visionft.inspection.inspector import Inspector
+from visionft.inspection.onnx import OnnxInspector, packed, unpacked
+from visionft.inspection.panel import Calm, Panel
+from visionft.inspection.scorer import Scorer
+from visionft.inspection.sight import Sight
+from visionft.log import Console
+from visionft.precision import exact
+
+for needed in ("onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(needed, reason='pip install "visionft[export]"')
+
+SIZE = (40, 56)
+IMAGES = {"channels": 3, "white": 65535, "mm_per_pixel": 0.1}
+WITHOUT_TORCH = """
+import sys
+from visionft.inspection.onnx import OnnxInspector
+verdict = OnnxInspector(sys.argv[1]).predict(sys.argv[2])
+print(verdict, len(verdict.regions), verdict.heat.shape, verdict.mask.sum(), verdict.overlay.shape)
+assert not {"torch", "torchvision", "timm", "scipy", "onnx"} & set(sys.modules), "torch was loaded"
+"""
+
+
+class Bright(Scorer):
+    """A scorer that somebody else could have written."""
+
+    def fit(self, patches, folds):
+        self.mean = torch.stack([part.mean((0, 1, 2)) for part, _ in patches]).mean(0)
+        return self
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        return (patches - self.mean).abs().amax(3)
+
+    def state(self):
+        return {"mean": self.mean}
+
+
+class Hesitant(Bright):
+    """Looks at values before it decides what to do."""
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        return super().score(patches) * (2 if float(patches.mean()) > 0.5 else 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_float32():
+    with pytest.MonkeyPatch.context() as patch, exact():
+        patch.setattr(parity, "RUNS", 3)
+        yield
+
+
+def photos(count: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    stripes = (np.arange(SIZE[1]) // 4 % 2 * 60 + 90)[None, :, None]
+    return [(stripes + rng.normal(0, 6, (*SIZE, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
+
+
+def spoiled(image: np.ndarray) -> np.ndarray:
+    image = image.copy()
+    image[16:28, 24:40] = 20
+    return image
+
+
+def fitted(*eyes: Eye, frame: Frame | None = None) -> Inspector:
+    torch.manual_seed(0)
+    backbone = backbones.load("test_resnet", "none", size=32).eval()
+    panel = Panel(backbone, eyes, frame or Frame())
+    return Inspector.learn(panel, photos(20, 0), 0.05, IMAGES, Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def inspector() -> Inspector:
+    region = np.zeros(SIZE, bool)
+    region[4:38, 6:54] = True
+    region[4:10, 6:16] = False
+    places = {"name": "gaussian", "aligned": True, "cells": 3}
+    eyes = chosen([{"name": "patches", "layers": [1], "tile": 32}, {"name": "places", "layers": [1], "scorer": places},
+                   "texture"])  # fmt: skip
+    return fitted(*eyes, Eye(Sight(layers=(1,)), Bright()), frame=Frame(region=region))
+
+
+@pytest.fixture(scope="module")
+def some() -> list[np.ndarray]:
+    return [*photos(3, 1), *(spoiled(image) for image in photos(2, 2))]
+
+
+@pytest.fixture(scope="module")
+def file(inspector, some, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "part.onnx"
+    inspector.export(out, some, batch=3, quiet=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def plain() -> Inspector:
+    return fitted(Eye(Sight(layers=(1,), pool=1), Bright()))
+
+
+def test_it_judges_as_the_inspector_does(inspector, some, file):
+    ours, theirs = OnnxInspector(file).predict(some), inspector.predict(some)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-3) and one.p_value == other.p_value
+        assert one.reject == other.reject and one.each == pytest.approx(other.each, abs=1e-3)
+        assert one.size == other.size and one.scale == other.scale and one.mm_per_pixel == 0.1
+        assert np.array_equal(one.mask, other.mask) and [r.box for r in one.regions] == [r.box for r in other.regions]
+        assert np.abs(one.overlay.astype(int) - other.overlay).max() <= 1
+    assert [one.reject for one in ours[3:]] == [True, True]
+
+
+def test_several_photos_at_once_are_judged_as_each_alone(file, some):
+    judge = OnnxInspector(file).run
+    alone = [np.concatenate(own) for own in zip(*(judge(photo[None]) for photo in some), strict=True)]
+    for together, one in zip(judge(np.stack(some)), alone, strict=True):
+        assert together.shape == one.shape and together == pytest.approx(one, abs=1e-3)
+
+
+def test_the_file_says_what_it_is_and_nothing_of_the_machine_that_wrote_it(inspector, file):
+    told = OnnxInspector(file).facts
+    assert told["promise"] == inspector.promise.words() and told["threshold"] == inspector.promise.threshold
+    assert told["size"] == list(SIZE) and told["box"] == [4, 38, 6, 54] and told["good"] == 20
+    assert str(Path(visionft.__file__).parent).encode() not in file.read_bytes()
+    found = json.loads(file.with_suffix(".json").read_text())
+    assert found["parity"]["onnxruntime"]["photos"] == 5 and found["parity"]["onnxruntime"]["apart"] < 1e-3
+    assert found["latency"]["onnxruntime"]["p50_ms"] <= found["latency"]["onnxruntime"]["p99_ms"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["part.json", "part.onnx"]
+
+
+def test_it_runs_without_torch(inspector, some, file, tmp_path):
+    photo = tmp_path / "new.png"
+    assert cv2.imwrite(str(photo), some[3][..., ::-1])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, str(file), str(photo)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    verdict = inspector.predict(str(photo))
+    assert done.stdout.split("\t")[1:3] == str(verdict).split("\t")[1:3]
+    assert f"{len(verdict.regions)} (40, 56) {verdict.mask.sum()} (40, 56, 3)" in done.stdout
+
+
+def test_openvino_answers_alike(file, some):
+    pytest.importorskip("openvino", reason='pip install "visionft[openvino]"')
+    for one, other in zip(*(OnnxInspector(file, engine=name).predict(some) for name in ("onnxruntime", "openvino")),
+                          strict=True):  # fmt: skip
+        assert one.score == pytest.approx(other.score, abs=1e-3)
+        assert one.p_value == other.p_value and one.reject == other.reject
+
+
+def test_what_is_no_such_file_or_no_such_photo_is_refused(file, some, tmp_path):
+    with pytest.raises(DataError, match="array 1 is of 56 x 39 pixels, and this inspector judges 56 x 40 pixels"):
+        OnnxInspector(file).predict([some[0], some[1][1:]])
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    with pytest.raises(CheckpointError, match=r"onnxruntime cannot read .*broken\.onnx"):
+        OnnxInspector(tmp_path / "broken.onnx")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        OnnxInspector(tmp_path / "none.onnx")
+    with pytest.raises(ConfigError, match="no engine 'tensorrt'"):
+        OnnxInspector(file, engine="tensorrt")
+
+
+def test_a_file_that_answers_otherwise_is_not_kept(plain, some, tmp_path, monkeypatch):
+    right = exporting.write
+
+    def wrong(inspector, graph, made):
+        calm = graph.calm[0]
+        graph.calm[0] = Calm(calm.mean + 0.1 * calm.spread, calm.spread)
+        right(inspector, graph, made)
+        graph.calm[0] = calm
+
+    monkeypatch.setattr(exporting, "write", wrong)
+    with pytest.raises(CheckpointError, match=r"array \d, judged alone: .* at most 0.02 may lie between them"):
+        plain.export(tmp_path / "part.onnx", some, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scorer_that_is_no_graph_is_named(some, tmp_path):
+    hesitant = fitted(Eye(Sight(layers=(1,), pool=1), Hesitant()))
+    with pytest.raises(ConfigError, match="its scorers are Hesitant"):
+        hesitant.export(tmp_path / "part.onnx", some, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_photos_of_two_sizes_cannot_be_judged_by_one_file(plain, some, tmp_path):
+    with pytest.raises(DataError, match="array 2 is of 50 x 40 pixels and others of 56 x 40 pixels"):
+        plain.export(tmp_path / "part.onnx", [*some[:2], some[2][:, :50], *some[3:]], quiet=True)
+    with pytest.raises(DataError, match="one photo is too few"):
+        plain.export(tmp_path / "part.onnx", some[:1], quiet=True)
+    with pytest.raises(ConfigError, match=r"ends with \.onnx"):
+        plain.export(tmp_path / "part.pt", some, quiet=True)
+
+
+def compared(inspector: Inspector, some: list[np.ndarray], change, **limits: float) -> parity.Parity:
+    """What a file would be told whose answers are those of the graph, changed."""
+    graph = Graph(inspector, SIZE).eval()
+
+    def run(batch: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            return change([output.numpy() for output in graph(torch.from_numpy(batch))])
+
+    limits = {"tolerance": 0.02, "shift": 1.0, **limits}
+    return parity.compare(run, inspector.panel, inspector.promise.threshold, some, list("abcde"), batch=3, **limits)
+
+
+def test_the_comparison_finds_what_differs(plain, some):
+    def louder(said):
+        return [said[0] + 0.3, *said[1:]]
+
+    def lost(said):
+        return [np.where(said[2], np.nan, said[0]), *said[1:]]
+
+    def together(said):
+        return louder(said) if len(said[0]) > 1 else said
+
+    def cold(said):
+        return [*said[:4], said[4] - 1]
+
+    def lenient(said):
+        return [*said[:2], np.zeros_like(said[2]), *said[3:]]
+
+    same = compared(plain, some, lambda said: said)
+    assert same.apart < 1e-3 and same.shift < 1e-2 and same.otherwise == 0 and same.photos == 5
+    for change, says in ((louder, "judged alone: the score"), (lost, "d, judged alone: the score is nan"),
+                         (together, "3 together: the score"), (cold, "the hottest place"),
+                         (lenient, "decides otherwise than PyTorch does, and is not kept: d")):  # fmt: skip
+        with pytest.raises(CheckpointError, match=says):
+            compared(plain, some, change)
+    assert compared(plain, some, louder, tolerance=0.5).mean_shift == pytest.approx(0.3, abs=1e-2)
+    with pytest.raises(CheckpointError, match="in the arithmetic of this machine"):
+        compared(plain, some, louder, tolerance=0.5, shift=0.1)
+
+
+def test_a_mask_survives_as_text():
+    mask = np.random.default_rng(0).random((30, 41)) > 0.5
+    assert np.array_equal(unpacked(packed(mask)), mask) and unpacked(packed(None)) is None
+
+
+def test_the_command_line_says_what_is_missing(capsys):
+    assert main(["inspect", "export"]) == 2
+    assert "say which inspector and which photos" in capsys.readouterr().err
