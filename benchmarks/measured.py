@@ -318,6 +318,80 @@ def finetune_peers(rows: Rows) -> list[str]:
     ]
 
 
+def promise(rows: Rows) -> list[str]:
+    """How often thresholds of inspection kept what they promised."""
+    lines = [
+        [row["data"], row["good"], f"{row['budget']:.0%}", "on average" if row["confidence"] is None else "95 % sure",
+         f"{row['mean_rate']:.2%}", f"{row['limit']:.2%}", f"{row['share_exceeded']:.1%}", f"{row['share_proven']:.1%}"]
+        for row in rows
+    ]  # fmt: skip
+    headers = [
+        "good images",
+        "fitted to",
+        "budget",
+        "promise",
+        "rejected, mean",
+        "bound",
+        "runs above the bound",
+        "proven",
+    ]
+    return [
+        "Inspection: is the promise kept? 200 draws of good images each, judged by the share of all other good images "
+        "that the threshold rejects (`python -m benchmarks.quality.promise`). On average the mean is to stay below the "
+        "budget, and 5 % of draws at most above the bound, which is the budget where that is promised with confidence:",
+        "",
+        *_table(headers, lines),
+    ]
+
+
+def inspection_tiles(rows: Rows) -> list[str]:
+    """Magnetic tiles against anomalib."""
+    return _inspection("magnetic tiles, 300 good to fit, no defect seen", rows)
+
+
+def inspection_textile(rows: Rows) -> list[str]:
+    """Cloth against anomalib."""
+    return _inspection("cloth (simulated), 300 good to fit", rows)
+
+
+def inspection_elpv(rows: Rows) -> list[str]:
+    """Solar cells against anomalib."""
+    return _inspection("monocrystalline solar cells, 441 flawless to fit, all others defective", rows)
+
+
+def _inspection(data: str, rows: Rows) -> list[str]:
+    """Means over seeds, by tool."""
+    keys = {"auroc": "AUROC", "auroc_as_told": "AUROC as its users get it", "pixel_auroc": "pixel AUROC",
+            "aupro": "AUPRO", "f1max": "F1max"}  # fmt: skip
+    shown = [key for key in keys if any(key in row for row in rows)]
+    lines = []
+    for tool in dict.fromkeys(row["tool"] for row in rows):
+        own = [row for row in rows if row["tool"] == tool]
+        numbers = [_mean(own, key) for key in shown]
+        times = [
+            f"{statistics.median(row[key] for row in own):.0f}" for key in ("fit_seconds", "predict_ms", "peak_mb")
+        ]
+        lines.append([tool, len(own), *numbers, *times, f"{statistics.median(r['model_ms']['8'] for r in own):.1f}"])
+    headers = [
+        "",
+        "seeds",
+        *(keys[key] for key in shown),
+        "fit, s",
+        "ms/image from files",
+        "peak, MB",
+        "ms/image, batch 8",
+    ]
+    return [f"Inspection, {data} (`python -m benchmarks.quality.inspection`), the same weights for all:", "",
+            *_table(headers, lines)]  # fmt: skip
+
+
+def _mean(rows: Rows, key: str) -> str:
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        return ""
+    return f"{values[0]:.3f}" if len(values) == 1 else _spread(values)
+
+
 SECTIONS = (
     elpv,
     stopping,
@@ -328,6 +402,10 @@ SECTIONS = (
     time_to_knn,
     label_efficiency,
     finetune_peers,
+    inspection_tiles,
+    inspection_textile,
+    inspection_elpv,
+    promise,
     depthwise,
     memory,
     adapters,

@@ -69,7 +69,7 @@ def answering(backbone: Backbone) -> Iterator[None]:
 def resting(backbone: Backbone) -> Iterator[None]:
     """Fast kernels and idle norms folded, for a block in which nothing is learnt."""
     with fast_kernels() as kernels:
-        kernels.fold(backbone)
+        kernels.fold(backbone, still=True)
         yield
 
 

@@ -79,9 +79,14 @@ def scale_and_shift(norm: Norm) -> tuple[Tensor, Tensor]:
 
 
 class Folds:
-    """Which convolutions take the norm behind them along; asked at every call of either, by the identity of tensors."""
+    """Which convolutions take the norm behind them along; asked at every call of either, by the identity of tensors.
 
-    def __init__(self) -> None:
+    With `still`, nothing learns or is loaded meanwhile: scaled filters are made once, and not at every call.
+    """
+
+    def __init__(self, *, still: bool = False) -> None:
+        self.still = still
+        self.made: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
         self.norms: dict[nn.Parameter, Norm] = {}  # by the weight of the convolution
         self.done: set[Tensor | None] = set()  # the running means of these norms
 
@@ -95,9 +100,13 @@ class Folds:
         if len(arguments) < 2 or (norm := self.norms.get(arguments[1])) is None:
             return arguments
         image, weight, *rest = arguments
-        scale, shift = scale_and_shift(norm)
-        bias = shift if not rest or rest[0] is None else rest[0] * scale + shift
-        return (image, weight * scale[:, None, None, None], bias, *rest[1:])
+        if (made := self.made.get(weight)) is None:
+            scale, shift = scale_and_shift(norm)
+            bias = shift if not rest or rest[0] is None else rest[0] * scale + shift
+            made = weight * scale[:, None, None, None], bias
+            if self.still and not torch.is_grad_enabled():
+                self.made[weight] = made
+        return (image, *made, *rest[1:])
 
     def holds(self, arguments: tuple[Any, ...], words: Mapping[str, Any]) -> bool:
         """Whether this call of a norm was done by the convolution before it."""

@@ -54,9 +54,12 @@ class Kernels(TorchFunctionMode):
         super().__init__()
         self.folds = Folds()
 
-    def fold(self, backbone: Any) -> int:
-        """Spare the batch norms of a backbone that are in eval mode now, until the next call; returns how many."""
-        self.folds = Folds()
+    def fold(self, backbone: Any, *, still: bool = False) -> int:
+        """Spare the batch norms of a backbone that are in eval mode now, until the next call; returns how many.
+
+        With `still`, its owner promises too that no weight and no statistic changes before that.
+        """
+        self.folds = Folds(still=still)
         if not any(isinstance(module, Norm) and not module.training for module in backbone.modules()):
             return 0
         side = backbone.side(backbone.size or FOLDED_AT)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
@@ -29,12 +28,12 @@ from visionft.data.cache import cached
 from visionft.data.prepare import Chosen
 from visionft.data.records import Table
 from visionft.data.samples import elpv, textile
-from visionft.features import resting
 from visionft.inspection.eye import Eye
 from visionft.inspection.eyes import eye
 from visionft.inspection.inspector import Inspector
 from visionft.inspection.panel import Panel
 from visionft.inspection.sight import Sight
+from visionft.inspection.stream import stream
 from visionft.log import Console
 
 EYES: dict[str, list[Any]] = {"textile": ["grain"], "elpv": [{"name": "whole", "scale": 0.5}]}
@@ -63,11 +62,10 @@ def good(data: str) -> Table:
 
 def seen(table: Table, one: Eye, backbone: Backbone) -> list[np.ndarray]:
     """What an eye's sight makes of every image, h w D."""
-    found: list[np.ndarray] = []
-    with torch.no_grad(), resting(backbone):
-        for patches, _ in one.sight.stream(backbone, cached(table, store="ram"), []):
-            found += list(patches.numpy())
-    return found
+    found: dict[int, np.ndarray] = {}
+    for patches, owners in stream([one.sight], backbone, cached(table, store="ram")):
+        found |= {owner.at: own for owner, own in zip(owners, patches[one.sight].numpy(), strict=True)}
+    return [found[at] for at in range(len(table))]
 
 
 def rates(data: str, n: int, budget: float, confidence: float | None, runs: int) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def rates(data: str, n: int, budget: float, confidence: float | None, runs: int)
     shares, bounds, proven = [], [], 0
     for run in range(runs):
         order = np.random.default_rng(run).permutation(len(table)).tolist()
-        fresh = [Eye(Given(tile=10_000), Eye.of(one.facts()).scorer, one.top) for one in eyes]
+        fresh = [Eye(Given("bands", tile=10_000), Eye.of(one.facts()).scorer, one.top) for one in eyes]
         inspector = Inspector.learn(
             Panel(backbone, fresh), Chosen(images, order[:n]), budget, {}, Console(quiet=True), confidence=confidence
         )

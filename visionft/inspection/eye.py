@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from visionft.arrays import Bools, Floats
 from visionft.backbone import Backbone
 from visionft.data.prepare import Chosen
 from visionft.errors import ConfigError
-from visionft.features import resting
 
 from .frame import fitted
 from .scorer import Scorer
 from .scorers import make, words
 from .sight import Sight
+from .stream import stream
 
 Progress = Callable[[int, int], None]
 
@@ -49,22 +48,6 @@ class Eye:
         if self.top < 1:
             raise ConfigError(f"top={self.top} is a number of places, 1 or more")
 
-    def fit(
-        self, backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
-    ) -> None:
-        """Learn from good images, H W C each; image i belongs to fold i % folds."""
-        self.scorer.fit(self.stream(backbone, images, folds, progress), folds)
-
-    def stream(
-        self, backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """What a scorer learns from: patches of images, H W C each, and the fold of each, i % folds of image i."""
-        with torch.no_grad(), resting(backbone):  # in full precision: distances need all digits
-            for patches, owners in self.sight.stream(backbone, images, []):
-                yield patches, torch.tensor([owner % folds for owner in owners])
-                if progress:
-                    progress(owners[-1] + 1, len(images))
-
     def joined(self, size: tuple[int, int], maps: Sequence[Floats], inside: Bools | None = None) -> Seen:
         """What the tiles of an image say, together; `inside`, a mask of any resolution, says which places count."""
         tiles = self.sight.tiles(*size)
@@ -85,28 +68,47 @@ class Eye:
         return cls(Sight(**facts["sight"]), make(facts["scorer"]), facts["top"])
 
 
+def learn(
+    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
+) -> None:
+    """Let eyes learn from good images, H W C each, in one pass; image i belongs to fold i % folds."""
+    for eye in eyes:
+        eye.scorer.begin(folds)
+    feed(eyes, backbone, images, folds, progress)
+    for eye in eyes:
+        eye.scorer.settle()
+
+
+def feed(
+    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int,
+    progress: Progress | None = None, **words: Any,
+) -> None:  # fmt: skip
+    """Let the scorers of eyes take images; `words` go with them."""
+    for done, (patches, owners) in enumerate(stream([eye.sight for eye in eyes], backbone, images)):
+        fold = torch.tensor([owner.at % folds for owner in owners])
+        for eye in eyes:
+            if eye.sight in patches:
+                eye.scorer.take(patches[eye.sight], fold, **words)
+        if progress and not done % 4:
+            progress(owners[-1].at + 1, len(images))
+
+
 def look(
     eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], *, inside: Bools | None = None,
     without: int | None = None,
 ) -> list[list[Seen]]:  # fmt: skip
-    """What each eye makes of each image (H W C), as if a fold of the good ones had not been learnt from.
-
-    Eyes of the same sight share their patches, which are computed once.
-    """
-    found: dict[int, list[Seen]] = {}
-    for sight in dict.fromkeys(eye.sight for eye in eyes):
-        own = [at for at, eye in enumerate(eyes) if eye.sight == sight]
-        maps: dict[int, list[list[Floats]]] = {at: [[] for _ in range(len(images))] for at in own}
-        sizes: list[tuple[int, int]] = []
-        with torch.no_grad(), resting(backbone):
-            for patches, owners in sight.stream(backbone, images, sizes):
-                for at in own:
-                    scores = eyes[at].scorer.score(patches, without=without)
-                    for one, owner in zip(scores, owners, strict=True):
-                        maps[at][owner].append(one.double().numpy())
-        for at in own:
-            found[at] = [eyes[at].joined(size, of, inside) for size, of in zip(sizes, maps[at], strict=True)]
-    return [found[at] for at in range(len(eyes))]
+    """What each eye makes of each image (H W C), as if a fold of the good ones had not been learnt from."""
+    maps: list[list[list[Floats]]] = [[[] for _ in range(len(images))] for _ in eyes]
+    sizes: dict[int, tuple[int, int]] = {}
+    for patches, owners in stream([eye.sight for eye in eyes], backbone, images):
+        sizes |= dict(owners)
+        for eye, own in zip(eyes, maps, strict=True):
+            if eye.sight in patches:
+                for one, owner in zip(eye.scorer.score(patches[eye.sight], without=without), owners, strict=True):
+                    own[owner.at].append(one.double().numpy())
+    return [
+        [eye.joined(sizes[at], of, inside) for at, of in enumerate(own)] for eye, own in zip(eyes, maps, strict=True)
+    ]
 
 
 def held_out(

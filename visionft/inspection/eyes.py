@@ -16,15 +16,15 @@ from .sight import Sight
 EYES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it sees, and how it is made
     "patches": (
         "patches unlike any of good parts, wherever they lie: spots, scratches, cracks",
-        {"layers": [2, 3], "scorer": "neighbours"},
+        {"layers": [-2, -1], "scorer": "neighbours"},
     ),
     "places": (
         "patches unlike those of good parts at the same place, where parts lie alike under the camera",
-        {"layers": [2, 3], "scorer": {"name": "gaussian", "aligned": True}},
+        {"layers": [-3, -2], "scorer": {"name": "gaussian", "aligned": True}},
     ),
     "whole": (
         "images that differ as a whole: another weave, colour, pattern",
-        {"layers": [1, 2, 3], "pool": 1, "scorer": "statistics"},
+        {"layers": [-4, -3, -2], "pool": 1, "scorer": "statistics"},
     ),
     "texture": (
         "places that are rougher or smoother than those of good parts, in the finest details of the image itself",
@@ -35,6 +35,8 @@ EYES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it sees, and how
         {"what": "bands", "scorer": "statistics"},
     ),
 }
+# solar cells, magnetic tiles and a board with spots of 12 px: AUROC of patches by layers -2, -1 .897, .901 and 1.00, by
+# layers -3, -2 .890, .850 and .94; with places beside them .906 and .950
 DEFAULT = ("patches", "places")
 SIGHT = {field.name for field in dataclasses.fields(Sight)}
 

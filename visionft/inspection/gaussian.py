@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .scorer import Folded, Scorer
+from .scorer import Scorer
 
 RIDGE = 0.01  # of the mean variance, added to every variance: few images leave directions without any
 
@@ -31,27 +31,30 @@ class Gaussian(Scorer):
         self.origin, self.count, self.sum, self.square = (torch.empty(0) for _ in range(4))
         self.known: dict[int | None, tuple[Tensor, Tensor]] = {}
 
-    def fit(self, patches: Folded, folds: int) -> Self:
-        """Add up counts, sums and products by fold, so that any fold can be left out afterwards."""
-        self.count = torch.empty(0)
-        for part, fold in patches:
-            x = self._kept(part)
-            cells, dims = self.side**2, x.shape[3]
-            if not len(self.count):
-                self.origin = x.mean((0, 1, 2))  # sums of squares far from 0 would lose their last digits
-                self.count = torch.zeros(folds, cells)
-                self.sum = torch.zeros(folds, cells, dims, dtype=torch.float64)
-                self.square = torch.zeros(folds, cells, dims, dims, dtype=torch.float64)
-            x = x - self.origin
-            for f in fold.unique().tolist():
-                own = x[fold == f]
-                for (row, down), (column, across) in itertools.product(*self._grid(part)):
-                    cell, some = row * self.side + column, own[:, down, across].flatten(0, 2)
-                    self.count[f, cell] += len(some)
-                    self.sum[f, cell] += some.double().sum(0)
-                    self.square[f, cell] += (some.T @ some).double()
+    def begin(self, folds: int) -> None:
+        """Nothing is known of any fold."""
+        self.count, self.sum, self.square = torch.zeros(folds, self.side**2), torch.empty(0), torch.empty(0)
         self.known = {}
-        return self
+
+    def take(self, patches: Tensor, fold: Tensor) -> None:
+        """Add up counts, sums and products by fold, so that any fold can be left out afterwards."""
+        x = self._kept(patches)
+        if not len(self.sum):
+            shape = (*self.count.shape, x.shape[3])
+            self.origin = x.mean((0, 1, 2))  # sums of squares far from 0 would lose their last digits
+            self.sum = torch.zeros(shape, dtype=torch.float64)
+            self.square = torch.zeros(*shape, x.shape[3], dtype=torch.float64)
+        x = x - self.origin
+        for f in fold.unique().tolist():
+            own = x[fold == f]
+            for (row, down), (column, across) in itertools.product(*self._grid(patches)):
+                cell, some = row * self.side + column, own[:, down, across].flatten(0, 2)
+                self.count[f, cell] += len(some)
+                self.sum[f, cell] += some.double().sum(0)
+                self.square[f, cell] += (some.T @ some).double()
+
+    def settle(self) -> None:
+        """Means and covariances are made of the sums when they are asked for."""
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w."""

@@ -85,10 +85,10 @@ class Look(nn.Module):
 
     def forward(self, backbone: Backbone, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """B H W C of uint8 -> of each eye a score, B, and a map, B h w."""
-        x, (height, width) = self.scaled(images), self.tiles.side
-        tiles = [x[:, top : top + height, left : left + width] for top, left in self.tiles.corners]
-        parts = [torch.stack(tiles[at : at + TILES], 1) for at in range(0, len(tiles), TILES)]
-        maps = zip(*(self._maps(backbone, part) for part in parts), strict=True)
+        (tops, lefts), (height, width) = _grid(self.tiles.corners), self.tiles.side
+        rows = torch.stack([self.scaled(images)[:, top : top + height] for top in tops], 1)
+        tiles = torch.stack([rows[:, :, :, left : left + width] for left in lefts], 2).flatten(1, 2)  # B T H W C
+        maps = zip(*(self._maps(backbone, part) for part in tiles.split(TILES, 1)), strict=True)
         return [join(torch.cat(own, 1)) for join, own in zip(self.joins, maps, strict=True)]
 
     def _maps(self, backbone: Backbone, tiles: Tensor) -> list[Tensor]:
@@ -105,16 +105,22 @@ class Join(nn.Module):
     """`Eye.joined` for images of one size."""
 
     shares: Tensor  # T h w, what the places of every tile count
+    down: Tensor  # H R*h, which row of the joined map each row of the tiles is
+    across: Tensor  # C*w W
     places: Tensor | None  # those that lie in the region, where there is one
 
     def __init__(self, tiles: Tiles, top: int, shape: tuple[int, ...], inside: Bools | None) -> None:
         super().__init__()
         self.whole = shape == (1, 1)  # judges images, not places
         shares = [_share(tiles, at, shape) for at in range(len(tiles.corners))]
-        self.side, self.corners = shares[0].shape, [_corner(share) for share in shares]
-        own = [share[y:, x:][: shape[0], : shape[1]] for share, (y, x) in zip(shares, self.corners, strict=True)]
+        side, corners = shares[0].shape, [_corner(share) for share in shares]
+        own = [share[y:, x:][: shape[0], : shape[1]] for share, (y, x) in zip(shares, corners, strict=True)]
+        self.grid = [len(starts) for starts in _grid(tiles.corners)]  # R C
+        tops, lefts = [y for y, _ in corners[:: self.grid[1]]], [x for _, x in corners[: self.grid[1]]]
         self.register_buffer("shares", torch.tensor(np.array(own), dtype=torch.float32))
-        places = None if inside is None else torch.from_numpy(np.flatnonzero(fitted(inside, *self.side)))
+        self.register_buffer("down", _laid(tops, shape[0], side[0]))
+        self.register_buffer("across", _laid(lefts, shape[1], side[1]).T)
+        places = None if inside is None else torch.from_numpy(np.flatnonzero(fitted(inside, *side)))
         self.register_buffer("places", places)
         self.highest = min(top, shares[0].size if places is None else len(places))
 
@@ -123,15 +129,10 @@ class Join(nn.Module):
         if self.whole:
             found = maps.amax(1)
             return found[:, 0, 0], found
-        parts = (maps * self.shares).unbind(1)
-        joined = _sum([self._laid(part, *corner) for part, corner in zip(parts, self.corners, strict=True)])
+        rows = (maps * self.shares).unflatten(1, self.grid).movedim(2, 3)  # B R h C w
+        joined = self.down @ (rows.flatten(3, 4) @ self.across).flatten(1, 2)
         values = joined.flatten(1) if self.places is None else joined.flatten(1).index_select(1, self.places)
         return values.topk(self.highest, 1).values.mean(1), joined
-
-    def _laid(self, part: Tensor, y: int, x: int) -> Tensor:
-        """B h w -> B H W, nothing elsewhere."""
-        below, right = self.side[0] - y - part.shape[1], self.side[1] - x - part.shape[2]
-        return F.pad(part, (x, right, y, below))
 
 
 def _share(tiles: Tiles, at: int, shape: tuple[int, ...]) -> Floats:
@@ -143,6 +144,18 @@ def _share(tiles: Tiles, at: int, shape: tuple[int, ...]) -> Floats:
 def _corner(share: Floats) -> tuple[int, int]:
     rows, columns = np.nonzero(share)
     return int(rows.min()), int(columns.min())
+
+
+def _grid(corners: Sequence[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """Tops and lefts of tiles that lie in rows and columns."""
+    tops, lefts = (list(dict.fromkeys(ends)) for ends in zip(*corners, strict=True))
+    return tops, lefts
+
+
+def _laid(starts: Sequence[int], length: int, side: int) -> Tensor:
+    """Parts of a length, laid at these starts: a row for each of `side` places, a column for each of all parts'."""
+    at = np.concatenate([start + np.arange(length) for start in starts])
+    return torch.eye(side)[:, torch.from_numpy(at)]
 
 
 def _calmed(calm: Calm, scores: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from visionft.errors import DataError
 from visionft.evaluation.probe import Probe, fit_probe
 
 from . import statistics
-from .scorer import Folded, Scorer
+from .scorer import Scorer
 
 STEEPEST = 30.0  # odds beyond exp(30) are not told apart: the exponential would end at infinity
 
@@ -19,8 +19,8 @@ STEEPEST = 30.0  # odds beyond exp(30) are not told apart: the exponential would
 class Head(Scorer):
     """The odds that an image is defective, by means, spreads and extremes of every feature over places.
 
-    Unlike other scorers it needs defects, too: `learn` takes them after `fit` has taken the good parts. The penalty is
-    chosen once, by cross-validation over all of them; each fold is then left out with that penalty.
+    Unlike other scorers it needs defects, too: `take` is told which they are. The penalty is chosen once, by
+    cross-validation over all images; each fold is then left out with that penalty.
     """
 
     def __init__(self) -> None:
@@ -28,20 +28,18 @@ class Head(Scorer):
         self.bad = torch.empty(0, dtype=torch.bool)
         self.known: dict[int | None, Probe] = {}
 
-    def fit(self, patches: Folded, folds: int) -> Self:
-        """Keep what describes each good image."""
-        self.rows, self.fold = _taken(patches)
-        self.bad = torch.zeros(len(self.rows), dtype=torch.bool)
-        self.known = {}
-        return self
+    def begin(self, folds: int) -> None:
+        """No image has been described."""
+        self.held: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def learn(self, patches: Folded) -> Self:
-        """Keep what describes each defective image, which belongs to a fold as good ones do."""
-        rows, fold = _taken(patches)
-        self.rows, self.fold = torch.cat([self.rows, rows]), torch.cat([self.fold, fold])
-        self.bad = torch.cat([self.bad, torch.ones(len(rows), dtype=torch.bool)])
-        self.known = {}
-        return self
+    def take(self, patches: Tensor, fold: Tensor, *, bad: bool = False) -> None:
+        """Keep what describes each image: of good parts, or of defects, which belong to folds as good parts do."""
+        self.held.append((described(patches), fold.to(torch.int16), torch.full_like(fold, bad, dtype=torch.bool)))
+
+    def settle(self) -> None:
+        """Weights are found when they are asked for."""
+        self.rows, self.fold, self.bad = (torch.cat(part) for part in zip(*self.held, strict=True))
+        self.held, self.known = [], {}
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B 1 1."""
@@ -72,9 +70,3 @@ def described(patches: Tensor) -> Tensor:
     """B h w D -> B 4D: mean, standard deviation, largest and smallest of every feature over places."""
     flat = patches.flatten(1, 2)
     return torch.cat([statistics.described(patches), flat.amax(1), flat.amin(1)], 1)
-
-
-def _taken(patches: Folded) -> tuple[Tensor, Tensor]:
-    """Of tiles, too: each is a row of its own."""
-    rows, folds = zip(*((described(part), fold.to(torch.int16)) for part, fold in patches), strict=True)
-    return torch.cat(rows), torch.cat(folds)

@@ -10,7 +10,7 @@ from visionft.arrays import Floats
 from visionft.errors import DataError
 from visionft.log import Console
 
-from .eye import Eye, Seen, held_out
+from .eye import Eye, Seen, feed, held_out
 from .eyes import EYES, eye
 from .frame import Framed
 from .head import Head
@@ -21,7 +21,7 @@ from .weights import weighed
 LEAST = 6  # defects by which anything may be chosen
 TAUGHT = 10  # defects from which a head learns
 COUNTS = 0.02  # of all weights: an eye that counts less is left out, to save its time
-HEAD = Sight(layers=(2, 3, 4), pool=1)
+HEAD = Sight(layers=(-3, -2, -1), pool=1)
 
 
 def with_defects(
@@ -33,13 +33,15 @@ def with_defects(
     where defects are too few to choose by.
     """
     if len(bad) < LEAST:
-        raise DataError(f"{len(bad)} photos of defects are too few to choose by: it takes {LEAST}")
+        raise DataError(f"to choose by defects takes {LEAST} photos of them, and there are {len(bad)}")
     parts, defects = Framed(good, panel.frame), Framed(bad, panel.frame)
     eyes = [Eye.of(one.facts()) for one in panel.eyes] + _others(panel, heads=len(bad) >= TAUGHT)
-    for at, one in enumerate(eyes):
-        one.fit(panel.backbone, parts, folds, console.progress(f"eye {at + 1} of {len(eyes)}, good parts"))
-        if isinstance(one.scorer, Head):
-            one.scorer.learn(one.stream(panel.backbone, defects, folds))
+    for one in eyes:
+        one.scorer.begin(folds)
+    feed(eyes, panel.backbone, parts, folds, console.progress("good parts"))
+    feed([one for one in eyes if isinstance(one.scorer, Head)], panel.backbone, defects, folds, bad=True)
+    for one in eyes:
+        one.scorer.settle()
     inside = panel.frame.inside
     held = held_out(eyes, panel.backbone, parts, folds, inside=inside, progress=console.progress("good parts, fold"))
     told = held_out(eyes, panel.backbone, defects, folds, inside=inside, progress=console.progress("defects, fold"))

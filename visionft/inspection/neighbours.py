@@ -10,7 +10,7 @@ from torch import Tensor
 from visionft.errors import ConfigError
 
 from .coreset import coreset
-from .scorer import Folded, Scorer
+from .scorer import Scorer
 
 MEGABYTE = 1 << 20
 SPARE = 4  # times the bank that is kept of a full memory: what is not chosen now cannot be chosen later
@@ -32,19 +32,24 @@ class Neighbours(Scorer):
         self.bank, self.owner = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
         self.seen = 0
 
-    def fit(self, patches: Folded, folds: int) -> Self:
-        """Keep a coreset of all patches, each knowing the fold that it came from."""
-        held: list[tuple[Tensor, Tensor]] = []
+    def begin(self, folds: int) -> None:
+        """No patch has been seen."""
+        self.held: list[tuple[Tensor, Tensor]] = []
         self.seen = 0
-        for part, fold in patches:
-            flat = part.flatten(0, 2)
-            held.append((flat, fold.to(torch.int16).repeat_interleave(len(flat) // len(part))))
-            self.seen += len(flat)
-            room = self.memory * MEGABYTE // (4 * flat.shape[1])
-            if sum(len(points) for points, _ in held) > room:
-                held = [_thinned(held, min(SPARE * self.most, room // 2))]
-        self.bank, self.owner = _thinned(held, min(self.most, max(1, round(self.share * self.seen))))
-        return self
+
+    def take(self, patches: Tensor, fold: Tensor) -> None:
+        """Hold patches, each knowing the fold that it came from; a full memory is thinned to its coreset."""
+        flat = patches.flatten(0, 2)
+        self.held.append((flat, fold.to(torch.int16).repeat_interleave(len(flat) // len(patches))))
+        self.seen += len(flat)
+        room = self.memory * MEGABYTE // (4 * flat.shape[1])
+        if sum(len(points) for points, _ in self.held) > room:
+            self.held = [_thinned(self.held, min(SPARE * self.most, room // 2))]
+
+    def settle(self) -> None:
+        """Keep a coreset of all patches."""
+        self.bank, self.owner = _thinned(self.held, min(self.most, max(1, round(self.share * self.seen))))
+        self.held = []
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w."""

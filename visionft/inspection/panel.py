@@ -13,7 +13,7 @@ from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.log import Console
 
-from .eye import Eye, Seen, held_out, look
+from .eye import Eye, Seen, held_out, learn, look
 from .frame import WHOLE, Frame, Framed
 from .where import grown
 
@@ -52,8 +52,7 @@ class Panel:
     def fit(self, photos: Sequence[np.ndarray], folds: int, console: Console) -> list[Seen]:
         """Learn from good photos; returns what they look like to a panel that has not seen them, photo by photo."""
         images = Framed(photos, self.frame)
-        for at, eye in enumerate(self.eyes):
-            eye.fit(self.backbone, images, folds, console.progress(f"eye {at + 1} of {len(self.eyes)}, good parts"))
+        learn(self.eyes, self.backbone, images, folds, console.progress("good parts"))
         progress = console.progress("good parts, held out, fold")
         held = held_out(self.eyes, self.backbone, images, folds, inside=self.frame.inside, progress=progress)
         self.calm = [Calm.of([seen.score for seen in one]) for one in held]

@@ -20,6 +20,22 @@ class Scorer:
 
     def fit(self, patches: Folded, folds: int) -> Self:
         """Learn from one pass over the good parts, in their order; the same order gives the same scorer."""
+        self.begin(folds)
+        for part, fold in patches:
+            self.take(part, fold)
+        self.settle()
+        return self
+
+    def begin(self, folds: int) -> None:
+        """Forget everything: good parts of so many folds will be taken."""
+        raise NotImplementedError
+
+    def take(self, patches: Tensor, fold: Tensor) -> None:
+        """Take in patches (B h w D) of good parts, and the fold of each (B)."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """All good parts have been taken."""
         raise NotImplementedError
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:

@@ -20,8 +20,6 @@ from visionft.precision import inference
 from .highpass import energies
 from .tiles import Tiles
 
-BATCH = 8  # tiles that go through a backbone together: more are slower on a CPU's caches
-
 
 @dataclass(frozen=True)
 class Sight:
@@ -30,7 +28,7 @@ class Sight:
     what: layers of the backbone, or the image's own finest bands
     scale: of the image's own pixels
     tile: pixels of a tile's side after scaling; larger images are looked at in tiles that overlap by `overlap` of it
-    layers: places of the feature maps, finest first; the others are brought to the first one's resolution
+    layers: places of the feature maps, finest first, -1 the last; the others are brought to the first one's resolution
     pool: patches along either side that are averaged into one
     """
 
@@ -38,7 +36,7 @@ class Sight:
     scale: float = 1.0
     tile: int = 512
     overlap: float = 0.25
-    layers: tuple[int, ...] = (2, 3)
+    layers: tuple[int, ...] = (-2, -1)
     pool: int = 3
 
     def __post_init__(self) -> None:
@@ -51,9 +49,13 @@ class Sight:
         """B C H W of uint8 -> B h w D."""
         if self.what == "bands":
             return energies(tiles)
+        return self.pooled(self.maps(backbone, tiles, self.layers))
+
+    @torch.no_grad()
+    def maps(self, backbone: Backbone, tiles: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """B C H W of uint8 -> feature maps, B C h w each, in the arithmetic of inference."""
         with inference(backbone.mean.device):
-            found = backbone.maps(tiles, list(self.layers))
-        return self.pooled(found)
+            return backbone.maps(tiles, list(layers))
 
     def pooled(self, found: Sequence[Tensor]) -> Tensor:
         """Feature maps, B C h w each and the finest first -> B h w D."""
@@ -80,33 +82,9 @@ class Sight:
         """H W C -> its tiles at the scale."""
         return self.tiles(*image.shape[:2]).cut(self.scaled(image))
 
-    def stream(
-        self, backbone: Backbone, images: Sequence[np.ndarray], sizes: list[tuple[int, int]]
-    ) -> Iterator[tuple[Tensor, list[int]]]:
-        """Patches of all tiles, B h w D, as many at once as are of one size and a batch takes, and whose they are.
-
-        Notes the size of every image (H, W) on the way: each is decoded once.
-        """
-        held: list[np.ndarray] = []
-        owners: list[int] = []
-        for at, image in enumerate(images):
-            sizes.append((image.shape[0], image.shape[1]))
-            for tile in self.cut(image):
-                if held and (len(held) == BATCH or tile.shape != held[0].shape):
-                    yield self.patches(backbone, _batch(held)), owners
-                    held, owners = [], []
-                held.append(tile)
-                owners.append(at)
-        if held:
-            yield self.patches(backbone, _batch(held)), owners
-
     def _side(self, height: int, width: int) -> tuple[int, int]:
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values; `Sight(**facts)` reads them."""
         return dataclasses.asdict(self)
-
-
-def _batch(tiles: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(tiles)).movedim(-1, 1).contiguous(memory_format=torch.channels_last)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .scorer import Folded, Scorer
+from .scorer import Scorer
 
 
 class Statistics(Scorer):
@@ -26,12 +26,18 @@ class Statistics(Scorer):
         self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
         self.known: dict[int | None, Cloud] = {}
 
-    def fit(self, patches: Folded, folds: int) -> Self:
+    def begin(self, folds: int) -> None:
+        """No image has been described."""
+        self.held: list[tuple[Tensor, Tensor]] = []
+
+    def take(self, patches: Tensor, fold: Tensor) -> None:
         """Keep mean and spread of every image."""
-        held = [(described(part), fold.to(torch.int16)) for part, fold in patches]
-        self.rows, self.fold = (torch.cat(part) for part in zip(*held, strict=True))
-        self.known = {}
-        return self
+        self.held.append((described(patches), fold.to(torch.int16)))
+
+    def settle(self) -> None:
+        """Clouds are fitted when they are asked for."""
+        self.rows, self.fold = (torch.cat(part) for part in zip(*self.held, strict=True))
+        self.held, self.known = [], {}
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B 1 1."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from visionft import backbones
-from visionft.inspection.eye import Eye, held_out, highest, look
+from visionft.inspection.eye import Eye, held_out, highest, learn, look
 from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.sight import Sight
@@ -47,7 +47,7 @@ def eye(scorer=None, **words):
 
 def test_it_finds_the_defect_and_where_it_is(backbone, good, bad):
     ours = eye()
-    ours.fit(backbone, good, FOLDS)
+    learn([ours], backbone, good, FOLDS)
     *calm, odd = see(ours, backbone, [*good, bad])
     assert odd.score > max(seen.score for seen in calm)
     y, x = (np.array(np.unravel_index(odd.map.argmax(), odd.map.shape)) + 0.5) * 64 / odd.map.shape[0]
@@ -57,11 +57,11 @@ def test_it_finds_the_defect_and_where_it_is(backbone, good, bad):
 @pytest.mark.parametrize("scorer", [lambda: Neighbours(share=1.0), Gaussian, lambda: Statistics(dims=3)])
 def test_held_out_scores_are_those_of_an_eye_that_never_saw_the_fold(backbone, good, scorer):
     whole = eye(scorer())
-    whole.fit(backbone, good, FOLDS)
+    learn([whole], backbone, good, FOLDS)
     (held,) = held_out([whole], backbone, good, FOLDS)
     for fold in range(FOLDS):
         other = eye(scorer())
-        other.fit(backbone, [image for at, image in enumerate(good) if at % FOLDS != fold], FOLDS)
+        learn([other], backbone, [image for at, image in enumerate(good) if at % FOLDS != fold], FOLDS)
         out = range(fold, len(good), FOLDS)
         for at, seen in zip(out, see(other, backbone, [good[at] for at in out]), strict=True):
             assert held[at].score == pytest.approx(seen.score, rel=2e-3)
@@ -69,7 +69,7 @@ def test_held_out_scores_are_those_of_an_eye_that_never_saw_the_fold(backbone, g
 
 def test_images_of_any_size_are_judged_one_by_one(backbone, good, bad):
     ours = eye()
-    ours.fit(backbone, good, FOLDS)
+    learn([ours], backbone, good, FOLDS)
     wide = np.concatenate([good[1], bad], axis=1)  # two tiles and one between them
     mixed = [good[2], wide, bad, good[3], wide]
     together = [seen.score for seen in see(ours, backbone, mixed)]
@@ -90,7 +90,7 @@ def test_to_judge_an_image_it_is_decoded_once(backbone, good):
                 yield image
 
     ours, images = eye(), Counted(good)
-    ours.fit(backbone, good, FOLDS)
+    learn([ours], backbone, good, FOLDS)
     see(ours, backbone, images)
     assert images.looks == len(good)
 
@@ -99,7 +99,7 @@ def test_the_same_good_images_make_the_same_eye(backbone, good, bad):
     scores = []
     for _ in range(2):
         ours = eye(Neighbours(share=0.1))
-        ours.fit(backbone, good, FOLDS)
+        learn([ours], backbone, good, FOLDS)
         scores.append(see(ours, backbone, [bad])[0].score)
     assert scores[0] == scores[1]
 
@@ -113,18 +113,18 @@ def test_the_score_is_the_mean_of_the_highest_places():
 def test_eyes_of_one_sight_share_their_patches_and_see_what_each_sees_alone(backbone, good, bad, monkeypatch):
     eyes = [eye(), eye(Gaussian(), top=20), Eye(Sight(layers=(1,), tile=64), Statistics(dims=3))]
     for one in eyes:
-        one.fit(backbone, good, FOLDS)
+        learn([one], backbone, good, FOLDS)
     alone = [[seen.score for seen in see(one, backbone, [good[0], bad])] for one in eyes]
-    forwards, plain = [], Sight.patches
-    monkeypatch.setattr(Sight, "patches", lambda sight, *rest: forwards.append(sight) or plain(sight, *rest))
+    forwards, plain = [], backbone.maps
+    monkeypatch.setattr(backbone, "maps", lambda tiles, layers: forwards.append(layers) or plain(tiles, layers))
     together = look(eyes, backbone, [good[0], bad])
     assert [[seen.score for seen in own] for own in together] == alone
-    assert forwards == [SIGHT, eyes[2].sight]
+    assert forwards == [[1, 2]]  # layer 1 alone is among them
 
 
 def test_places_outside_a_region_do_not_count(backbone, good, bad):
     ours = eye()
-    ours.fit(backbone, good, FOLDS)
+    learn([ours], backbone, good, FOLDS)
     above = np.zeros((64, 64), bool)
     above[:24] = True
     (calm, odd), (whole_calm, whole_odd) = (see(ours, backbone, [good[0], bad], inside=m) for m in (above, None))

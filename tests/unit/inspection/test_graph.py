@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from visionft import backbones
-from visionft.inspection.eye import Eye
+from visionft.inspection.eye import Eye, feed
 from visionft.inspection.eyes import chosen
 from visionft.inspection.frame import Frame
 from visionft.inspection.graph import Graph
@@ -87,8 +87,10 @@ def test_the_graph_says_what_the_inspector_says(backbone, eyes, frame):
 
 def test_a_head_is_a_graph_too(backbone):
     eye = Eye(Sight(layers=(1, 2), pool=1), Head())
-    eye.fit(backbone, photos(20, 0), 5)
-    eye.scorer.learn(eye.stream(backbone, [spoiled(image) for image in photos(10, 3)], 5))
+    eye.scorer.begin(5)
+    feed([eye], backbone, photos(20, 0), 5)
+    feed([eye], backbone, [spoiled(image) for image in photos(10, 3)], 5, bad=True)
+    eye.scorer.settle()
     panel = Panel(backbone, [eye], calm=[Calm(0.0, 1.0)], weights=[1.0])
     agree(Inspector(panel, Promise.of(np.linspace(-5, 5, 20), 0.1), Scale(0.0, 1.0), IMAGES))
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from visionft.errors import DataError
+from visionft.evaluation.probe import fit_probe
 from visionft.inspection.head import Head, described
 from visionft.inspection.inspector import Inspector
 from visionft.inspection.weights import weighed
@@ -54,23 +55,29 @@ def test_weights_are_where_the_loss_has_its_minimum():
         assert all(min(loss(found + sign * step, b) for b in biases) >= least - 1e-6 for sign in (1, -1))
 
 
+def taught(good: torch.Tensor, bad: torch.Tensor, left: int = -1) -> Head:
+    head = Head()
+    head.begin(5)
+    for patches, defective in ((good, False), (bad, True)):
+        fold = torch.arange(len(patches)) % 5
+        kept = fold != left
+        head.take(patches[kept], fold[kept], bad=defective)
+    head.settle()
+    return head
+
+
 def test_a_head_left_without_a_fold_is_one_that_never_saw_it():
     torch.manual_seed(0)
     good, bad = torch.randn(20, 3, 3, 5), torch.randn(10, 3, 3, 5) + 0.7
-    folds = torch.arange(20) % 5, torch.arange(10) % 5
-    whole = Head().fit([(good, folds[0])], 5).learn([(bad, folds[1])])
-    without = Head().fit([(good[folds[0] != 2], folds[0][folds[0] != 2])], 5)
-    without.learn([(bad[folds[1] != 2], folds[1][folds[1] != 2])])
-    without._probe(None)  # the penalty is chosen over all of its images
-    l2 = whole._probe(None).l2
-    if without._probe(None).l2 == l2:
-        assert torch.allclose(whole.score(good, without=2), without.score(good), rtol=1e-2)
+    whole, without = taught(good, bad), taught(good, bad, left=2)
+    without.known[None] = fit_probe(without.rows, without.bad.long(), classes=2, l2=whole._probe(None).l2)
+    assert torch.allclose(whole.score(good, without=2), without.score(good), rtol=1e-2)
     assert (whole.score(bad).log().mean() - whole.score(good).log().mean()) > 1
     again = Head().restore(whole.state())
     assert torch.equal(again.score(bad, without=1), whole.score(bad, without=1))
     assert described(good).shape == (20, 20)
     with pytest.raises(DataError, match="learnt from none"):
-        Head().fit([(good, folds[0])], 5).score(good)
+        Head().fit([(good, torch.arange(20) % 5)], 5).score(good)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +98,7 @@ def test_defects_that_the_eyes_overlook_are_found_once_some_are_shown(inspector,
 
 
 def test_too_few_defects_choose_nothing(inspector):
-    with pytest.raises(DataError, match="5 photos of defects are too few to choose by: it takes 6"):
+    with pytest.raises(DataError, match="takes 6 photos of them, and there are 5"):
         inspector.add_defects(smooth(5, 0), good=parts(60, 0), quiet=True)
     with pytest.raises(DataError, match="the good photos are needed again"):
         inspector.add_defects(smooth(6, 0), quiet=True)
