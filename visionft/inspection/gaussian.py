@@ -44,14 +44,19 @@ class Gaussian(Scorer):
             self.origin = x.mean((0, 1, 2))  # sums of squares far from 0 would lose their last digits
             self.sum = torch.zeros(shape, dtype=torch.float64)
             self.square = torch.zeros(*shape, x.shape[3], dtype=torch.float64)
-        x = x - self.origin
+        rows, columns = (dict(parts) for parts in self._grid(patches))
+        seats, back = _seats(list(columns.values()))
+        real = torch.zeros(len(seats)).index_fill(0, back, 1)  # repeated places are not to count twice
+        x = _taken(x - self.origin, seats) * real[:, None]
+        each = real.view(len(columns), -1).sum(1)
         for f in fold.unique().tolist():
             own = x[fold == f]
-            for (row, down), (column, across) in itertools.product(*self._grid(patches)):
-                cell, some = row * self.side + column, own[:, down, across].flatten(0, 2)
-                self.count[f, cell] += len(some)
-                self.sum[f, cell] += some.double().sum(0)
-                self.square[f, cell] += (some.T @ some).double()
+            for row, down in rows.items():
+                cells = torch.tensor(list(columns)) + row * self.side
+                some = own[:, down].unflatten(2, (len(columns), -1)).movedim(2, 0).flatten(1, 3)  # C n D
+                self.count[f, cells] += each * len(own) * (down.stop - down.start)
+                self.sum[f, cells] += some.double().sum(1)
+                self.square[f, cells] += (some.transpose(1, 2) @ some).double()
 
     def settle(self) -> None:
         """Means and covariances are made of the sums when they are asked for."""
