@@ -364,23 +364,20 @@ def _inspection(data: str, rows: Rows) -> list[str]:
     keys = {"auroc": "AUROC", "auroc_as_told": "AUROC as its users get it", "pixel_auroc": "pixel AUROC",
             "aupro": "AUPRO", "f1max": "F1max"}  # fmt: skip
     shown = [key for key in keys if any(key in row for row in rows)]
+    kinds = [key for key in rows[0] if key.startswith("auroc/")]
     lines = []
     for tool in dict.fromkeys(row["tool"] for row in rows):
         own = [row for row in rows if row["tool"] == tool]
-        numbers = [_mean(own, key) for key in shown]
+        by_kind = ", ".join(
+            f"{kind.removeprefix('auroc/')} {statistics.mean(r[kind] for r in own):.3f}" for kind in kinds
+        )
         times = [
             f"{statistics.median(row[key] for row in own):.0f}" for key in ("fit_seconds", "predict_ms", "peak_mb")
         ]
-        lines.append([tool, len(own), *numbers, *times, f"{statistics.median(r['model_ms']['8'] for r in own):.1f}"])
-    headers = [
-        "",
-        "seeds",
-        *(keys[key] for key in shown),
-        "fit, s",
-        "ms/image from files",
-        "peak, MB",
-        "ms/image, batch 8",
-    ]
+        alone = f"{statistics.median(row['model_ms']['8'] for row in own):.1f}"
+        lines.append([tool, len(own), *(_mean(own, key) for key in shown), by_kind, *times, alone])
+    headers = ["", "seeds", *(keys[key] for key in shown), "AUROC by kind of defect", "fit, s", "ms/image from files",
+               "peak, MB", "ms/image, batch 8"]  # fmt: skip
     return [f"Inspection, {data} (`python -m benchmarks.quality.inspection`), the same weights for all:", "",
             *_table(headers, lines)]  # fmt: skip
 

@@ -48,9 +48,14 @@ assert not {"torch", "torchvision", "timm", "scipy", "onnx"} & set(sys.modules),
 class Bright(Scorer):
     """A scorer that somebody else could have written."""
 
-    def fit(self, patches, folds):
-        self.mean = torch.stack([part.mean((0, 1, 2)) for part, _ in patches]).mean(0)
-        return self
+    def begin(self, folds):
+        self.held = []
+
+    def take(self, patches, fold):
+        self.held.append(patches.mean((0, 1, 2)))
+
+    def settle(self):
+        self.mean = torch.stack(self.held).mean(0)
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         return (patches - self.mean).abs().amax(3)
