@@ -74,7 +74,7 @@ class OnnxInspector:
             image = pixels[at]
             if image.shape[:2] != self.size:
                 raise DataError(f"{name} is of {_sides(image.shape)}, and this inspector judges {_sides(self.size)}")
-            found.append(self._verdict(name, self.run(image[None]), pixels, at))
+            found.append(self._verdict(name, self.run(np.ascontiguousarray(image[None])), pixels, at))
             progress(at + 1, len(names))
         return found
 
@@ -108,7 +108,7 @@ def _onnxruntime(file: Path, threads: int) -> tuple[Run, Mapping[str, str]]:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = False  # which is no faster, and takes twice the memory for large photos
+    options.enable_mem_pattern = False  # saves no time and takes twice the memory: for 20 megapixels 8.6 GB, not 4.5
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names: list[str] = [output.name for output in session.get_outputs()]
     return lambda photos: session.run(names, {"photos": photos}), session.get_modelmeta().custom_metadata_map

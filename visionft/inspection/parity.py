@@ -68,19 +68,22 @@ def compare(
             seen += panel.see(some)
     one, wanted, itself = Said.of(alone), Said.by(seen, threshold), Said.by(fast, threshold)
     apart = [
-        _apart(one, wanted, threshold, tolerance, names, "judged alone"),
-        _apart(Said.of(together), wanted, threshold, tolerance, names, f"judged {batch} together"),
+        _apart(one, wanted, threshold, ("tolerance", tolerance), names, "judged alone"),
+        _apart(Said.of(together), wanted, threshold, ("tolerance", tolerance), names, f"judged {batch} together"),
     ]
     return Parity(
         photos=len(photos), together=batch, apart=max(apart),
-        shift=_apart(one, itself, threshold, shift, names, "against PyTorch in the arithmetic of this machine"),
+        shift=_apart(one, itself, threshold, ("shift", shift), names, "against the arithmetic of this machine"),
         mean_shift=float((one.numbers - itself.numbers)[:, 0].mean()),
         otherwise=int((one.rejects != itself.rejects).sum()),
     )  # fmt: skip
 
 
-def _apart(said: Said, wanted: Said, threshold: float, most: float, names: Sequence[str], how: str) -> float:
+def _apart(
+    said: Said, wanted: Said, threshold: float, limit: tuple[str, float], names: Sequence[str], how: str
+) -> float:
     """The largest difference of all numbers."""
+    key, most = limit
     apart = np.nan_to_num(np.abs(said.numbers - wanted.numbers), nan=np.inf)
     at, which = (int(place) for place in np.unravel_index(apart.argmax(), apart.shape))
     otherwise = (said.rejects != wanted.rejects) & (np.abs(wanted.numbers[:, 0] - threshold) > most)
@@ -89,7 +92,7 @@ def _apart(said: Said, wanted: Said, threshold: float, most: float, names: Seque
         mine, theirs = said.numbers[at, which], wanted.numbers[at, which]
         raise CheckpointError(
             f"the file does not answer as PyTorch does, and is not kept: {names[at]}, {how}: {what} is {mine:.6g} and "
-            f"not {theirs:.6g}; at most {most:g} may lie between them"
+            f"not {theirs:.6g}; at most {key}={most:g} may lie between them"
         )
     if otherwise.any():
         name = names[int(otherwise.argmax())]
