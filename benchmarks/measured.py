@@ -346,7 +346,7 @@ def promise(rows: Rows) -> list[str]:
 
 def inspection_tiles(rows: Rows) -> list[str]:
     """Magnetic tiles against anomalib."""
-    return _inspection("magnetic tiles, 300 good to fit, no defect seen", rows)
+    return _inspection("magnetic tiles, 300 good to fit", rows)
 
 
 def inspection_textile(rows: Rows) -> list[str]:

@@ -85,8 +85,8 @@ class Look(nn.Module):
 
     def forward(self, backbone: Backbone, images: Tensor) -> list[tuple[Tensor, Tensor]]:
         """B H W C of uint8 -> of each eye a score, B, and a map, B h w."""
-        (tops, lefts), (height, width) = _grid(self.tiles.corners), self.tiles.side
-        rows = torch.stack([self.scaled(images)[:, top : top + height] for top in tops], 1)
+        x, (tops, lefts), (height, width) = self.scaled(images), _grid(self.tiles.corners), self.tiles.side
+        rows = torch.stack([x[:, top : top + height] for top in tops], 1)
         tiles = torch.stack([rows[:, :, :, left : left + width] for left in lefts], 2).flatten(1, 2)  # B T H W C
         maps = zip(*(self._maps(backbone, part) for part in tiles.split(TILES, 1)), strict=True)
         return [join(torch.cat(own, 1)) for join, own in zip(self.joins, maps, strict=True)]

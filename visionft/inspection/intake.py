@@ -48,7 +48,7 @@ class Scaled(nn.Module):
         super().__init__()
         tiles = sight.tiles(*size)
         self.same = (tiles.height, tiles.width) == size
-        self.up = size == (2 * tiles.height, 2 * tiles.width)  # OpenCV rounds halves up there, to even elsewhere
+        self.halved = size == (2 * tiles.height, 2 * tiles.width)
         taps = areas if sight.scale < 1 else cubic
         for name, old, new in (("rows", size[0], tiles.height), ("columns", size[1], tiles.width)):
             at, weight = taps(old, new)
@@ -61,7 +61,8 @@ class Scaled(nn.Module):
             return images
         x = _along(images.float(), 2, self.columns, self.columns_weight[..., None])
         x = _along(x, 1, self.rows, self.rows_weight[..., None, None])
-        return ((x + 0.5).floor() if self.up else x.round()).clamp(0, 255).to(torch.uint8)
+        x = (x + 0.5).floor() if self.halved else x.round()  # OpenCV rounds a half up there, and to even elsewhere
+        return x.clamp(0, 255).to(torch.uint8)
 
 
 def cubic(old: int, new: int) -> tuple[Ints, Floats]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +38,7 @@ def write(inspector: Inspector, graph: Graph, file: Path) -> None:
     """Write an inspector's graph. Raises ConfigError where torch cannot."""
     blank = torch.zeros(2, *graph.size, graph.backbone.channels, dtype=torch.uint8)  # a batch of 1 would stay 1
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # torch's exporter speaks to its developers
+        with _hushed(), torch.no_grad():
             program = torch.onnx.export(
                 graph, (blank,), dynamo=True, verbose=False, opset_version=OPSET, input_names=["photos"],
                 output_names=list(OUTPUTS), dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -55,6 +56,20 @@ def write(inspector: Inspector, graph: Graph, file: Path) -> None:
         node.metadata_props.clear()  # lines and folders of this machine
     program.model.metadata_props[KEY] = json.dumps(facts(inspector, graph.size))
     program.save(file, external_data=False)
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep what the exporter says to its developers from users."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def facts(inspector: Inspector, size: tuple[int, int]) -> Mapping[str, Any]:

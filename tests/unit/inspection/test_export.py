@@ -22,7 +22,6 @@ from visionft.inspection import parity
 from visionft.inspection.eye import Eye
 from visionft.inspection.eyes import chosen
 from visionft.inspection.frame import Frame
-from visionft.inspection.graph import Graph
 from visionft.inspection.inspector import Inspector
 from visionft.inspection.onnx import OnnxInspector, packed, unpacked
 from visionft.inspection.panel import Calm, Panel
@@ -215,46 +214,6 @@ def test_photos_of_two_sizes_cannot_be_judged_by_one_file(plain, some, tmp_path)
         plain.export(tmp_path / "part.onnx", some[:1], quiet=True)
     with pytest.raises(ConfigError, match=r"ends with \.onnx"):
         plain.export(tmp_path / "part.pt", some, quiet=True)
-
-
-def compared(inspector: Inspector, some: list[np.ndarray], change, **limits: float) -> parity.Parity:
-    """What a file would be told whose answers are those of the graph, changed."""
-    graph = Graph(inspector, SIZE).eval()
-
-    def run(batch: np.ndarray) -> list[np.ndarray]:
-        with torch.no_grad():
-            return change([output.numpy() for output in graph(torch.from_numpy(batch))])
-
-    limits = {"tolerance": 0.02, "shift": 1.0, **limits}
-    return parity.compare(run, inspector.panel, inspector.promise.threshold, some, list("abcde"), batch=3, **limits)
-
-
-def test_the_comparison_finds_what_differs(plain, some):
-    def louder(said):
-        return [said[0] + 0.3, *said[1:]]
-
-    def lost(said):
-        return [np.where(said[2], np.nan, said[0]), *said[1:]]
-
-    def together(said):
-        return louder(said) if len(said[0]) > 1 else said
-
-    def cold(said):
-        return [*said[:4], said[4] - 1]
-
-    def lenient(said):
-        return [*said[:2], np.zeros_like(said[2]), *said[3:]]
-
-    same = compared(plain, some, lambda said: said)
-    assert same.apart < 1e-3 and same.shift < 1e-2 and same.otherwise == 0 and same.photos == 5
-    for change, says in ((louder, "judged alone: the score"), (lost, "d, judged alone: the score is nan"),
-                         (together, "3 together: the score"), (cold, "the hottest place"),
-                         (lenient, "decides otherwise than PyTorch does, and is not kept: d")):  # fmt: skip
-        with pytest.raises(CheckpointError, match=says):
-            compared(plain, some, change)
-    assert compared(plain, some, louder, tolerance=0.5).mean_shift == pytest.approx(0.3, abs=1e-2)
-    with pytest.raises(CheckpointError, match="against the arithmetic of this machine"):
-        compared(plain, some, louder, tolerance=0.5, shift=0.1)
 
 
 def test_a_mask_survives_as_text():
