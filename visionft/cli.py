@@ -115,15 +115,20 @@ def _call(name: str, made: Any, *, quiet: bool, dry: bool) -> int:
     if name.startswith("inspect "):
         from .inspection import run
 
-        print("\n".join(run.VERBS[name](made, console=Console(quiet=quiet), **({"dry": True} if dry else {}))))
+        function = getattr(run, _function(name.removeprefix("inspect ")))
+        print("\n".join(function(made, console=Console(quiet=quiet), **({"dry": True} if dry else {}))))
         return 0
     from . import api
 
     options: dict[str, Any] = {} if name in ("predict", "objectives") else {"quiet": quiet}
-    result = getattr(api, name.replace("-", "_"))(made, **options, **({"dry_run": True} if dry else {}))
+    result = getattr(api, _function(name))(made, **options, **({"dry_run": True} if dry else {}))
     for line in _lines(name, result, made) if not dry else result:
         print(line)
     return 0
+
+
+def _function(verb: str) -> str:
+    return verb.replace("-", "_")
 
 
 def _lines(name: str, result: Any, made: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -12,6 +13,13 @@ from PIL import Image
 from visionft.data.picture import Kind, Picture, kind_of, picture
 from visionft.data.records import Record
 from visionft.errors import DataError
+
+
+class Reading(TypedDict):
+    """How the files of a run are read, in the words of `decode`."""
+
+    channels: int
+    white: int
 
 
 def decode(data: bytes, *, channels: int = 3, edge: int | None = None, white: int = 65535) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from visionft.objective import View
 from visionft.recipe import Photos
 
 from .cache import cached
+from .decode import Reading
 from .records import Table
 from .scan import Scan, scan
 from .sources import read
@@ -56,13 +57,19 @@ def prepare(images: Photos, console: Console, *, labelled: bool, dry: bool = Fal
     """Read, scan and decode `images.data`, saying what was found. A dry run keeps nothing on disk."""
     if images.data is None:
         raise ConfigError("data is missing: name a folder, a CSV or sample:elpv, e.g. data=photos/")
-    table = read(images.data, labelled=labelled)
-    found = scan(
-        table, bad=images.bad, channels=images.channels, white=images.white, progress=console.progress("scanning")
-    )
+    how = Reading(channels=images.channels, white=images.white)
+    found = scanned(read(images.data, labelled=labelled), console, bad=images.bad, **how)
+    return Prepared(found.table, found, decoded(images, found.table, console, dry=dry))
+
+
+def scanned(
+    table: Table, console: Console, *, channels: int, white: int, bad: Literal["error", "skip"] = "error"
+) -> Scan:
+    """Scan records, saying what was found."""
+    found = scan(table, bad=bad, channels=channels, white=white, progress=console.progress("scanning"))
     for line in found.lines():
         console.say(line)
-    return Prepared(found.table, found, decoded(images, found.table, console, dry=dry))
+    return found
 
 
 def decoded(images: Photos, table: Table, console: Console, *, dry: bool = False) -> Sequence[np.ndarray]:

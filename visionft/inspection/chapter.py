@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +90,7 @@ def evaluated_report(
             [group, escapes.of, escapes.bounded if escapes.of else None, overkill.of,
              overkill.bounded if overkill.of else None] for group, (escapes, overkill) in worth.groups.items()
         ], "By group", "95 % Wilson intervals.")  # fmt: skip
-    _points(report, verdicts, kinds)
+    _points(report, promise, verdicts, kinds)
     _galleries(report, verdicts, kinds)
     return report
 
@@ -107,15 +108,15 @@ def _ranking(report: Report, worth: Worth, verdicts: Sequence[Verdict], kinds: S
     report.facts({name: value for name, value in named.items() if value is not None})
 
 
-def _points(report: Report, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:
+def _points(report: Report, promise: Promise, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:
     """Escapes and overkill had another budget been promised."""
     defect = np.array([kind != NO_DEFECT for kind in kinds])
-    p = np.array([verdict.p_value for verdict in verdicts])
-    rows: list[list[Cell]] = [
-        [percent(budget), float((p[~defect] <= budget).mean()) if (~defect).any() else None,
-         float((p[defect] > budget).mean()) if defect.any() else None]
-        for budget in BUDGETS if budget >= p.min()
-    ]  # fmt: skip
+    scores, rows = [verdict.score for verdict in verdicts], list[list[Cell]]()
+    for budget in BUDGETS:
+        if least(budget, promise.confidence) <= len(promise.scores):
+            rejects = dataclasses.replace(promise, false_reject=budget).rejects(scores)
+            overkill = float(rejects[~defect].mean()) if (~defect).any() else None
+            rows.append([percent(budget), overkill, float((~rejects[defect]).mean()) if defect.any() else None])
     report.table(["budget", "overkill", "escapes"], rows, "Other budgets",
                  "Each as if it had been promised when the inspector was fitted; choosing one by this table makes its "
                  "numbers better than they will be.")  # fmt: skip
@@ -143,10 +144,10 @@ def pairs(report: Report, verdicts: Sequence[Verdict], caption: str) -> None:
 def _budgets(promise: Promise) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for budget in sorted({*BUDGETS, promise.false_reject}):
-        if least(budget) > len(promise.scores):
-            rows.append([percent(budget), f"takes {least(budget):,} good photos", None])
+        if (takes := least(budget, promise.confidence)) > len(promise.scores):
+            rows.append([percent(budget), f"takes {takes:,} good photos", None])
             continue
-        other = Promise(promise.scores, budget)
+        other = dataclasses.replace(promise, false_reject=budget)
         mine = " (promised)" if budget == promise.false_reject else ""
         rows.append([f"{percent(budget)}{mine}", f"{other.threshold:.4g}", other.bound])
     return rows

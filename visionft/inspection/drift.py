@@ -71,7 +71,7 @@ class Monitor:
         self.seen += 1
         self.rejected += verdict.reject
         if not verdict.reject:
-            self.passed.append((verdict.image, signs(verdict)))
+            self.passed.append((verdict.image, signs(verdict.score, verdict.each, verdict.pixels)))
         if len(self.passed) < self.window and self.seen < 4 * self.window:
             return []
         found = self.compared()

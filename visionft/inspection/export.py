@@ -105,8 +105,7 @@ def _photos(inspector: Inspector, recipe: InspectExport) -> tuple[Sequence[np.nd
         raise ConfigError("data is missing: answers are compared on photos as the camera takes them, e.g. data=photos/")
     table = read(recipe.data, labelled=False)
     table = table.take(sorted({round(at) for at in np.linspace(0, len(table) - 1, recipe.most)}))
-    how = {key: inspector.images[key] for key in ("channels", "white")}
-    return cached(table, **how), [record.name for record in table]
+    return cached(table, **inspector.images), [record.name for record in table]
 
 
 def _size(photos: Sequence[np.ndarray], names: Sequence[str]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from visionft import backbones, checkpoint, runs
 from visionft.atomic import replace
@@ -47,7 +48,8 @@ def save(inspector: Inspector, folder: str | Path) -> Path:
         "verb": "inspect", "backbone": panel.backbone.spec(), "start": str(panel.backbone.loaded),
         "eyes": panel.facts(), "border": list(panel.frame.border), "region": panel.frame.region is not None,
         "promise": inspector.promise.facts(), "scale": dataclasses.asdict(inspector.scale),
-        "images": inspector.images, "learnt": inspector.learnt, "versions": runs.versions(),
+        "images": inspector.images, "mm_per_pixel": inspector.mm_per_pixel, "learnt": inspector.learnt,
+        "versions": runs.versions(),
     })  # fmt: skip
     return out
 
@@ -57,20 +59,22 @@ def load(run: Path) -> dict[str, Any]:
     info = runs.info(run)
     if info.get("verb") != "inspect":
         raise CheckpointError(f"{run} is a {info.get('verb')} run, not an inspector; see `visionft predict`")
+    state = load_file(run / "scorers.safetensors")
     return {
-        "panel": _panel(run, info),
+        "panel": _panel(run, info, state),
         "promise": Promise.of(**info["promise"]),
         "scale": Scale(**info["scale"]),
         "images": info["images"],
+        "mm_per_pixel": info["mm_per_pixel"],
         "learnt": info["learnt"],
-        "signs": load_file(run / "scorers.safetensors")["signs"].numpy(),
+        "signs": state["signs"].numpy(),
     }
 
 
-def _panel(run: Path, info: Mapping[str, Any]) -> Panel:
+def _panel(run: Path, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> Panel:
     backbone = backbones.build(info["backbone"])
     backbone.net.load_state_dict(load_file(run / "backbone.safetensors"))
-    state, eyes = load_file(run / "scorers.safetensors"), [Eye.of(facts) for facts in info["eyes"]]
+    eyes = [Eye.of(facts) for facts in info["eyes"]]
     for at, eye in enumerate(eyes):
         own = {key.split(".", 1)[1]: tensor for key, tensor in state.items() if key.split(".", 1)[0] == str(at)}
         eye.scorer.restore(own)

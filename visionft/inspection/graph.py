@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,8 @@ class Graph(nn.Module):
         own = [one for one in all_ if one[0][0].numel() > 1] or all_
         height, width = max((tuple(found.shape[1:]) for found, _, _ in own), key=lambda side: side[0] * side[1])
         share = sum(weight for _, _, weight in own) or 1.0
-        return _sum([weight / share * _grown(_calmed(calm, found), height, width) for found, calm, weight in own])
+        terms = (weight / share * _grown(_calmed(calm, found), height, width) for found, calm, weight in own)
+        return functools.reduce(torch.add, terms)
 
 
 class Look(nn.Module):
@@ -166,10 +168,3 @@ def _calmed(calm: Calm, scores: Tensor) -> Tensor:
 def _grown(heat: Tensor, height: int, width: int) -> Tensor:
     """B h w -> B H W, interpolated as `where.grown` does it."""
     return F.interpolate(heat[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
-
-
-def _sum(terms: Sequence[Tensor]) -> Tensor:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total

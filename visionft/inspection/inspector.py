@@ -12,12 +12,13 @@ import numpy as np
 from visionft import config, runs
 from visionft.arrays import Floats
 from visionft.data.cache import cached
+from visionft.data.decode import Reading
 from visionft.data.prepare import Chosen, prepare
-from visionft.data.sources import read
 from visionft.errors import DataError
 from visionft.log import Console
 
 from . import files, signs
+from .asked import asked
 from .chapter import evaluated_report, fitted_report
 from .evaluate import Worth, evaluate
 from .eye import Seen
@@ -44,7 +45,8 @@ class Inspector:
     panel: Panel
     promise: Promise
     scale: Scale
-    images: Mapping[str, Any]  # how files are read: channels, white; mm_per_pixel
+    images: Reading  # how files are read: channels, white
+    mm_per_pixel: float | None = None
     learnt: Mapping[str, Any] = field(default_factory=dict)  # from what: source, fingerprint, suspects
     signs: Floats = field(default_factory=lambda: np.empty((0, 0)))  # N S, of the good parts, held out: see `signs`
     held: Sequence[Seen] = ()  # the good parts as they look to one that has not learnt from them; where it was fitted
@@ -62,11 +64,13 @@ class Inspector:
         ready = prepare(recipe, console, labelled=False)
         if recipe.out:
             runs.begin(Path(recipe.out), recipe, ready.table.fingerprint)
-        images = {"channels": recipe.channels, "white": recipe.white, "mm_per_pixel": recipe.mm_per_pixel}
         names = [record.name for record in ready.table]
-        drop = recipe.suspects == "drop"
-        found = cls.learn(panel, ready.pixels, recipe.false_reject, images, console, names=names, drop=drop,
-                          confidence=recipe.confidence)  # fmt: skip
+        how = Reading(channels=recipe.channels, white=recipe.white)
+        found = cls.learn(
+            panel, ready.pixels, recipe.false_reject, how, console,
+            names=names, drop=recipe.suspects == "drop", confidence=recipe.confidence,
+        )  # fmt: skip
+        found.mm_per_pixel = recipe.mm_per_pixel
         found.learnt = {**found.learnt, **ready.facts(), "count": len(names), "data": _again(recipe.data)}
         if recipe.out:
             if recipe.report:
@@ -86,19 +90,14 @@ class Inspector:
         console, source = Console(quiet=quiet), good if good is not None else self.learnt.get("data")
         if source is None:
             raise DataError("the good photos are needed again: say good=...")
-        with_good = config.load(InspectFit, {"data": source, "bad": bad, **self._read_as()})
-        ready, found = prepare(with_good, console, labelled=False), read_defects(
-            data, images=self.images, bad=bad, console=console
-        )  # fmt: skip
-        check(len(ready.table), self.promise.false_reject, self.promise.confidence)
-        defects = cached(found.table, **self._read_as(), store="off")
-        folds = min(FOLDS, len(ready.table))
+        recipe = config.load(InspectFit, {"data": source, "bad": bad, **self.images})
+        ready = prepare(recipe, console, labelled=False)
+        found = read_defects(data, images=self.images, bad=bad, console=console)
+        rate, confidence, folds = self.promise.false_reject, self.promise.confidence, min(FOLDS, len(ready.table))
+        check(len(ready.table), rate, confidence)
+        defects = cached(found.table, **self.images, store="off")
         self.panel, self.held = with_defects(self.panel, ready.pixels, defects, folds, console)
-        self.promise = Promise.of(
-            [seen.score for seen in self.held], self.promise.false_reject, self.promise.confidence
-        )
-        self.scale = Scale.of([seen.map for seen in self.held], self.promise.rank)
-        self.signs = signs.table(self.verdicts(self.held, [record.name for record in ready.table], ready.pixels))
+        self.promise, self.scale, self.signs = standing(self.held, ready.pixels, rate, confidence)
         self.learnt = {**self.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
                        "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip
         console.say(self.promise.words())
@@ -106,7 +105,7 @@ class Inspector:
 
     @classmethod
     def learn(
-        cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: Mapping[str, Any],
+        cls, panel: Panel, good: Sequence[np.ndarray], false_reject: float, images: Reading,
         console: Console, *, names: Sequence[str] | None = None, drop: bool = False,
         confidence: float | None = None,
     ) -> Inspector:  # fmt: skip
@@ -114,24 +113,17 @@ class Inspector:
         names = names or [f"image {at}" for at in range(len(good))]
         check(len(good), false_reject, confidence)  # what cannot be promised must be said before anything is learnt
         held, odd = learnt(panel, good, names, console, drop=drop)
-        promise = Promise.of([seen.score for seen in held], false_reject, confidence)
+        promise, scale, rows = standing(held, good, false_reject, confidence)
         console.say(promise.words())
-        scale = Scale.of([seen.map for seen in held], promise.rank)
-        found = cls(panel, promise, scale, images, {"suspects": odd, "dropped": drop}, held=held)
-        found.signs = signs.table(found.verdicts(held, names, good))
-        return found
+        about = {"suspects": odd, "dropped": drop}
+        return cls(panel, promise, scale, images, learnt=about, signs=rows, held=held)
 
     def predict(self, images: Any, *, quiet: bool = True) -> Verdict | list[Verdict]:
         """Judge a file or an array (H W or H W C, uint8): one verdict; or a list of these or a folder: a list.
 
         Raises DataError naming every file that cannot be read.
         """
-        single = isinstance(images, np.ndarray) and images.ndim < 4
-        table = read([images] if single else images, labelled=False)
-        pixels = cached(table, **self._read_as(), store="off")
-        found = self.judge(pixels, [record.name for record in table], Console(quiet=quiet))
-        one = single or (isinstance(images, (str, Path)) and Path(images).is_file() and len(found) == 1)
-        return found[0] if one else found
+        return asked(images, self.images, lambda pixels, names: self.judge(pixels, names, Console(quiet=quiet)))
 
     def judge(
         self, pixels: Sequence[np.ndarray], names: Sequence[str], console: Console | None = None
@@ -147,7 +139,7 @@ class Inspector:
         """What follows from how photos look to the panel."""
         scores = [one.score for one in seen]
         rows = zip(names, seen, self.promise.p_values(scores), self.promise.rejects(scores), strict=True)
-        look = self.panel.frame, self.scale, self.images.get("mm_per_pixel")
+        look = self.panel.frame, self.scale, self.mm_per_pixel
         return [
             Verdict(name, one.score, float(p), bool(reject), one.each, one.map, one.size, *look, pixels, at)
             for at, (name, one, p, reject) in enumerate(rows)
@@ -164,16 +156,13 @@ class Inspector:
         console = Console(quiet=quiet)
         truth = read_truth(data, good=good, images=self.images, bad=bad, console=console)
         table = truth.table
-        pixels = cached(table, **self._read_as(), store="off")
+        pixels = cached(table, **self.images, store="off")
         verdicts = self.judge(pixels, [record.name for record in table], console)
         where = truth.mask if truth.placed else None
         worth = evaluate(verdicts, truth.kinds, self.promise, groups=truth.groups, where=where)
         if out:
             evaluated_report(worth, self.promise, verdicts, truth.kinds, table.source).write(out)
         return worth
-
-    def _read_as(self) -> dict[str, Any]:
-        return {key: self.images[key] for key in ("channels", "white")}
 
     def save(self, folder: str | Path) -> Path:
         """Write everything that `load` takes, run.json last."""
@@ -207,6 +196,14 @@ class Inspector:
     def load(cls, folder: str | Path) -> Inspector:
         """Read what `save` wrote. Raises CheckpointError when it is something else."""
         return cls(**files.load(Path(folder)))
+
+
+def standing(
+    held: Sequence[Seen], good: Sequence[np.ndarray], false_reject: float, confidence: float | None
+) -> tuple[Promise, Scale, Floats]:
+    """What follows from how good photos look to a panel that has not learnt from them: threshold, colours, signs."""
+    promise = Promise.of([seen.score for seen in held], false_reject, confidence)
+    return promise, Scale.of([seen.map for seen in held], promise.rank), signs.table(held, good)
 
 
 def _again(data: Any) -> str | None:

@@ -85,7 +85,7 @@ def rehearse(recipe: InspectFit, *, console: Console) -> list[str]:
 
 def _without(panel: Panel, good: Sequence[np.ndarray], odd: Sequence[int], console: Console) -> list[Seen]:
     """Learn again without suspects; what all good images, those too, look like then, held out."""
-    rest = [at for at in range(len(good)) if at not in set(odd)]
+    rest = sorted(set(range(len(good))) - set(odd))
     if len(rest) < FOLDS:
         raise DataError(f"{len(odd)} of {len(good)} good images look like none of the others: too few are left")
     held = dict(zip(rest, panel.fit(Chosen(good, rest), FOLDS, console), strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -64,10 +64,6 @@ class Neighbours(Scorer):
         """Take over a bank."""
         self.bank, self.owner = state["bank"], state["owner"]
         return self
-
-    def facts(self) -> dict[str, Any]:
-        """Patches seen and kept."""
-        return {"seen": self.seen, "kept": len(self.bank), "dim": self.bank.shape[1]}
 
 
 def nearest(points: Tensor, bank: Tensor) -> Tensor:

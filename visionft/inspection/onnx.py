@@ -12,11 +12,10 @@ import cv2
 import numpy as np
 
 from visionft.arrays import Bools
-from visionft.data.cache import cached
-from visionft.data.sources import read
 from visionft.errors import CheckpointError, ConfigError, DataError, first_line
 from visionft.log import Console
 
+from .asked import asked
 from .frame import Frame
 from .verdict import Verdict
 from .where import Scale
@@ -57,13 +56,8 @@ class OnnxInspector:
 
         Raises DataError naming a file that cannot be read, or that is of another size.
         """
-        single = isinstance(images, np.ndarray) and images.ndim < 4
-        table = read([images] if single else images, labelled=False)
-        how = {key: self.facts["images"][key] for key in ("channels", "white")}
-        pixels = cached(table, **how, store="off")
-        found = self.judge(pixels, [record.name for record in table], Console(quiet=quiet))
-        one = single or (isinstance(images, (str, Path)) and Path(images).is_file() and len(found) == 1)
-        return found[0] if one else found
+        how = self.facts["images"]
+        return asked(images, how, lambda pixels, names: self.judge(pixels, names, Console(quiet=quiet)))
 
     def judge(
         self, pixels: Sequence[np.ndarray], names: Sequence[str], console: Console | None = None
@@ -83,7 +77,7 @@ class OnnxInspector:
         ranks = self.facts["good"] + 1  # float32 has not the last digits of a p-value, but tells them apart
         return Verdict(
             name, float(score), round(float(p) * ranks) / ranks, bool(reject), tuple(each.tolist()),
-            heat.astype(np.float64), self.size, self.frame, self.scale, self.facts["images"].get("mm_per_pixel"),
+            heat.astype(np.float64), self.size, self.frame, self.scale, self.facts["mm_per_pixel"],
             pixels, at,
         )  # fmt: skip
 

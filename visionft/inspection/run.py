@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +91,3 @@ def write(verdicts: Sequence[Verdict], folder: Path) -> None:
             write_png(folder / "overlays" / name, verdict.overlay)
             write_png(folder / "masks" / name, shown(verdict.mask[..., None].astype(np.uint8) * 255))
     write_csv(folder / "verdicts.csv", [verdict.cells() for verdict in verdicts])
-
-
-VERBS: dict[str, Callable[..., list[str]]] = {
-    "inspect fit": fit,
-    "inspect predict": predict,
-    "inspect evaluate": evaluate,
-    "inspect add-defects": add_defects,
-    "inspect watch": watch,
-    "inspect export": export,
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor
 
@@ -49,7 +49,3 @@ class Scorer:
     def restore(self, state: dict[str, Tensor]) -> Self:
         """Become the scorer that said this."""
         raise NotImplementedError
-
-    def facts(self) -> dict[str, Any]:
-        """What a report says of it: plain JSON values."""
-        return {}

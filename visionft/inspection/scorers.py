@@ -12,8 +12,10 @@ from .neighbours import Neighbours
 from .scorer import Scorer
 from .statistics import Statistics
 
-SCORERS: dict[str, type[Scorer]] = {"neighbours": Neighbours, "gaussian": Gaussian, "statistics": Statistics}
-KNOWN: dict[str, type[Scorer]] = {**SCORERS, "head": Head}  # a head takes defects, too: see `mixed`
+SCORERS: dict[str, type[Scorer]] = {
+    "neighbours": Neighbours, "gaussian": Gaussian, "statistics": Statistics,
+    "head": Head,  # takes defects, too: see `mixed`
+}  # fmt: skip
 
 
 def make(choice: Any) -> Scorer:
@@ -22,7 +24,7 @@ def make(choice: Any) -> Scorer:
     Raises ConfigError for an unknown name or option, with the nearest valid one.
     """
     name, options = config.named(choice, "scorer")
-    cls = plugins.resolve(name, KNOWN, "scorer")
+    cls = plugins.resolve(name, SCORERS, "scorer")
     made: Scorer = cls(**config.bind(cls, options, "scorer"))
     return made
 
@@ -30,6 +32,6 @@ def make(choice: Any) -> Scorer:
 def words(scorer: Scorer) -> dict[str, Any]:
     """What `make` makes the same scorer of: a scorer keeps its options under their own names."""
     cls = type(scorer)
-    known = {own: name for name, own in KNOWN.items()}
+    known = {own: name for name, own in SCORERS.items()}
     options = {key: getattr(scorer, key) for key in config.options(cls)}
     return {"name": known.get(cls, f"{cls.__module__}:{cls.__qualname__}"), **options}

@@ -9,7 +9,7 @@ import numpy as np
 
 from visionft.arrays import Floats
 
-from .verdict import Verdict
+from .eye import Seen
 
 PIXELS = ("brightness", "contrast", "sharpness")
 
@@ -19,14 +19,14 @@ def names(eyes: int) -> list[str]:
     return ["score", *(f"eye {at + 1}" for at in range(eyes)), *PIXELS]
 
 
-def signs(verdict: Verdict) -> Floats:
-    """What a judged photo scores, in all and by eye, and what light, scene and lens were like."""
-    return np.array([verdict.score, *verdict.each, *of_pixels(verdict.pixels)])
+def signs(score: float, each: Sequence[float], photo: np.ndarray) -> Floats:
+    """What a photo scores, in all and by eye, and what light, scene and lens were like."""
+    return np.array([score, *each, *of_pixels(photo)])
 
 
-def table(verdicts: Sequence[Verdict]) -> Floats:
+def table(seen: Sequence[Seen], photos: Sequence[np.ndarray]) -> Floats:
     """N S, a row for each photo."""
-    return np.stack([signs(verdict) for verdict in verdicts])
+    return np.stack([signs(one.score, one.each, photo) for one, photo in zip(seen, photos, strict=True)])
 
 
 def of_pixels(image: np.ndarray) -> tuple[float, float, float]:

@@ -11,8 +11,10 @@ from visionft.annotations.layouts import is_good, read_marked, recognised
 from visionft.annotations.marked import GOOD, NO_DEFECT, Marked, plain
 from visionft.arrays import Bools
 from visionft.config import suggest
+from visionft.data.decode import Reading
+from visionft.data.prepare import scanned
 from visionft.data.records import Table
-from visionft.data.scan import Scan, scan
+from visionft.data.scan import Scan
 from visionft.data.sources import read
 from visionft.errors import DataError
 from visionft.log import Console
@@ -47,7 +49,7 @@ class Truth:
 
 
 def read_truth(
-    source: Any, *, good: str | None, images: Mapping[str, Any], bad: Literal["error", "skip"], console: Console
+    source: Any, *, good: str | None, images: Reading, bad: Literal["error", "skip"], console: Console
 ) -> Truth:
     """Read what is to be judged: its test split where it has one, else all.
 
@@ -56,11 +58,7 @@ def read_truth(
     """
     path = isinstance(source, (str, Path)) and not str(source).startswith("sample:")
     table, kinds, marks = _marked(source, good) if path else _classes(source, good)
-    found = scan(
-        table, bad=bad, channels=images["channels"], white=images["white"], progress=console.progress("scanning")
-    )
-    for line in found.lines():
-        console.say(line)
+    found = scanned(table, console, bad=bad, **images)
     return Truth(found, [kinds[record.name] for record in found.table], marks)
 
 
@@ -86,14 +84,9 @@ def _classes(source: Any, good: str | None) -> tuple[Table, dict[str, str], dict
     return table, {r.name: said[int(label)] for r, label in zip(table, table.labels, strict=True)}, {}
 
 
-def read_defects(source: Any, *, images: Mapping[str, Any], bad: Literal["error", "skip"], console: Console) -> Scan:
+def read_defects(source: Any, *, images: Reading, bad: Literal["error", "skip"], console: Console) -> Scan:
     """Read photos of defects: of annotations those that are not good, of anything else all."""
     path = isinstance(source, (str, Path)) and recognised(source)
     records = [record for record in read_marked(source) if not record.good] if path else []
     table = Table.of([record.image for record in records], source=str(source)) if path else read(source, labelled=False)
-    found = scan(
-        table, bad=bad, channels=images["channels"], white=images["white"], progress=console.progress("scanning")
-    )
-    for line in found.lines():
-        console.say(line)
-    return found
+    return scanned(table, console, bad=bad, **images)

@@ -77,6 +77,7 @@ def facts(inspector: Inspector, size: tuple[int, int]) -> Mapping[str, Any]:
     panel, promise = inspector.panel, inspector.promise
     return {
         "visionft": __version__, "opset": OPSET, "size": list(size), "images": dict(inspector.images),
+        "mm_per_pixel": inspector.mm_per_pixel,
         "promise": promise.words(), "false_reject": promise.false_reject, "threshold": promise.threshold,
         "good": len(promise.scores), "scale": dataclasses.asdict(inspector.scale), "border": list(panel.frame.border),
         "region": packed(panel.frame.region), "box": list(panel.frame.box(*size)), "backbone": panel.backbone.name,

@@ -34,7 +34,7 @@ for needed in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(needed, reason='pip install "visionft[export]"')
 
 SIZE = (40, 56)
-IMAGES = {"channels": 3, "white": 65535, "mm_per_pixel": 0.1}
+IMAGES = {"channels": 3, "white": 65535}
 WITHOUT_TORCH = """
 import sys
 from visionft.inspection.onnx import OnnxInspector
@@ -93,7 +93,9 @@ def fitted(*eyes: Eye, frame: Frame | None = None) -> Inspector:
     torch.manual_seed(0)
     backbone = backbones.load("test_resnet", "none", size=32).eval()
     panel = Panel(backbone, eyes, frame or Frame())
-    return Inspector.learn(panel, photos(20, 0), 0.05, IMAGES, Console(quiet=True))
+    found = Inspector.learn(panel, photos(20, 0), 0.05, IMAGES, Console(quiet=True))
+    found.mm_per_pixel = 0.1
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from visionft.config import suggest
-from visionft.data.decode import decode
+from visionft.data.decode import Reading, decode
 from visionft.data.sources import is_image
 from visionft.errors import ConfigError, DataError
 from visionft.inspection.verbs import InspectWatch
@@ -29,13 +29,12 @@ COMMON = ("frame_width", "frame_height", "fps", "exposure", "auto_exposure", "ga
 EXACT = {cv2.CAP_PROP_FRAME_WIDTH: "frame_width", cv2.CAP_PROP_FRAME_HEIGHT: "frame_height"}
 
 
-def opened(recipe: InspectWatch, images: Mapping[str, Any], wanted: Wanted | None) -> Source:
+def opened(recipe: InspectWatch, images: Reading, wanted: Wanted | None) -> Source:
     """The source of a recipe; `images` says how photos are read.
 
     Raises ConfigError or DataError where there is no such thing.
     """
-    how = {key: images[key] for key in ("channels", "white")}
-    read, taken = frame_reader(**how), Taken(recipe.every, wanted)
+    read, taken = frame_reader(**images), Taken(recipe.every, wanted)
     file = Path(str(recipe.source)).expanduser()
     if named := _live(recipe, file):
         return Camera(*named, read, buffer=recipe.buffer, taken=taken, give_up=recipe.give_up)
@@ -45,7 +44,7 @@ def opened(recipe: InspectWatch, images: Mapping[str, Any], wanted: Wanted | Non
         raise ConfigError(f"camera= is for cameras, and {file} is none")
     if file.is_dir():
         judged = partial(known, log_file(recipe)) if recipe.out else set
-        return Inbox(_folder(recipe, file, taken), partial(decode, **how), judged, give_up=recipe.give_up)
+        return Inbox(_folder(recipe, file, taken), partial(decode, **images), judged, give_up=recipe.give_up)
     if is_image(file):
         raise ConfigError(f"{file} is a photo; see `visionft inspect predict`")
     return Film(file, read, taken=taken)
