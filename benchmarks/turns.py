@@ -6,11 +6,13 @@ A parent starts a `Contestant` and calls it for a step; the child's main functio
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -68,6 +70,23 @@ def asked(facts: Callable[[], Mapping[str, Any]] = dict) -> Iterator[None]:
         print("reply", json.dumps(answer), flush=True)
 
 
+def once(python: str, module: str, *words: str, threads: int) -> dict[str, Any]:
+    """What a child process of that Python replies that does one job and ends."""
+    env = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([python, "-m", module, *words], env=env, capture_output=True, text=True, check=False)
+    told = [line for line in done.stdout.splitlines() if line.startswith("reply ")]
+    if done.returncode or not told:
+        raise RuntimeError(f"{module} {' '.join(words)[:80]} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(told[-1].removeprefix("reply "))
+    return found
+
+
+def peak_mb() -> float:
+    """Of this process: `getrusage` would begin with what its parent held when it started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmHWM"))
+
+
 def _peak() -> float:
-    kinds: Sequence[int] = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return round(sum(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1e6, 2)
+    """Of this process and its largest child, GB."""
+    return round((peak_mb() * 1.024 + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3) / 1e3, 2)

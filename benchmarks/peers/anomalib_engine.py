@@ -28,6 +28,7 @@ from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from benchmarks.harness import interleave, medians
 from benchmarks.peers.anomalib_job import Job
+from benchmarks.turns import peak_mb
 
 BATCHES = (1, 8)  # of the network alone
 EXPORTED = (1, 2, 4)  # tried in onnxruntime
@@ -98,7 +99,7 @@ def fitted(engine: Engine, model: Any, images: Folder) -> dict[str, Any]:
     began = time.perf_counter()
     engine.fit(model, datamodule=images)
     return {
-        "fit_seconds": round(time.perf_counter() - began, 2), "fit_peak_mb": _peak_mb(),
+        "fit_seconds": round(time.perf_counter() - began, 2), "fit_peak_mb": peak_mb(),
         "threshold": _number(model.post_processor.image_threshold),  # of raw scores
         "bank": list(model.model.memory_bank.shape) if isinstance(model, Patchcore) else None,
     }  # fmt: skip
@@ -111,7 +112,7 @@ def answered(job: Job, engine: Engine, model: Any, images: Folder) -> dict[str, 
     normalised, _ = predicted(engine, model, images, normalise=True)
     seconds = time.perf_counter() - began
     np.savez(job.out, raw=raw, normalised=normalised, maps=maps.astype(np.float16))
-    return {"predict_ms": round(1000 * seconds / len(raw), 2), "peak_mb": _peak_mb()}
+    return {"predict_ms": round(1000 * seconds / len(raw), 2), "peak_mb": peak_mb()}
 
 
 def predicted(engine: Engine, model: Any, images: Folder, *, normalise: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -174,9 +175,3 @@ def _number(value: Tensor) -> float | None:
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
-
-
-def _peak_mb() -> float:
-    """Of this process: `getrusage` would begin with what its parent held when it started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmHWM"))

@@ -9,46 +9,31 @@ images (without any they are the raw ones); `maps`, raw too, float16 at the size
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+
+from benchmarks.peers.inspected import Inspected
 
 
-@dataclass(frozen=True)
-class Job:
-    """What anomalib is given."""
+@dataclass(frozen=True, kw_only=True)
+class Job(Inspected):
+    """What anomalib is given; it takes defects for its threshold and its range of scores."""
 
     model: str  # patchcore or padim
-    good: Sequence[str]  # image files to learn from, all of them
-    test: Sequence[str]
     weights: str  # a safetensors or .pt file with timm's names
     layers: Sequence[str]  # as timm names them
     size: int  # side to which its pre-processor resizes, pixels
-    out: str  # the .npz to write
-    held_out: Sequence[str] = ()  # good images for its threshold and its range of scores
-    defects: Sequence[str] = ()  # for the same
+    held_out: Sequence[str] = ()  # good images for the same
     backbone: str = "tf_efficientnet_lite0"
     coreset: float = 0.1  # PatchCore: share of the patches that its bank keeps
     num_neighbors: int = 9
     n_features: int | None = None  # PaDiM: dimensions kept, at random; it knows a number for ResNets alone
     seed: int = 0
-    threads: int = 1
     workers: int = 0  # anomalib's own default is 8
     export: bool = False  # to ONNX, and try that
-
-    @classmethod
-    def read(cls, file: str) -> Job:
-        """The job that `write` wrote."""
-        return cls(**json.loads(Path(file).read_text(encoding="utf-8")))
-
-    def write(self, file: Path) -> Path:
-        """As the child reads it."""
-        file.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-        return file
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from safetensors.torch import save_file
 from benchmarks.harness import earlier, write
 from benchmarks.peers.job import TOOLS, Job, words_of
 from benchmarks.quality.label_efficiency import LITE, SIZES, fashion, source
+from benchmarks.turns import once
 from visionft import backbones
 from visionft.data.prepare import dealt, prepare
 from visionft.data.records import Table
@@ -104,17 +104,12 @@ def seconds_for(labels: int, budget: float) -> float:
 
 def measure(tool: str, job: Job, right: np.ndarray, python: str) -> dict[str, Any]:
     """Let one contestant train: its accuracy with the interval over test images, which it told right, its seconds."""
-    command = [python, "-m", "benchmarks.peers.job", tool, words_of(job)]
-    env = os.environ | {"OMP_NUM_THREADS": str(job.threads), "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith("reply ")]
-    if done.returncode or not told:
-        raise RuntimeError(f"{tool} failed:\n{done.stderr[-3000:]}")
+    told = once(python, "benchmarks.peers.job", tool, words_of(job), threads=job.threads)
     hits = np.load(job.answers).argmax(1) == right
     low, high = bootstrap(lambda counts: counts @ hits / len(hits), len(hits))
     return {
         "accuracy": round(float(hits.mean()), 4), "ci_low": round(low, 4), "ci_high": round(high, 4),
-        **json.loads(told[-1].removeprefix("reply ")), "right": packed(hits),
+        **told, "right": packed(hits),
     }  # fmt: skip
 
 

@@ -19,9 +19,6 @@ decoded pixels alone (`model_ms`, by batch) beside that of our backbone alone (`
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -36,6 +33,7 @@ from safetensors.torch import save_file
 from benchmarks.harness import earlier, write
 from benchmarks.peers import anomalib_job
 from benchmarks.quality import inspection_ours
+from benchmarks.turns import once
 from visionft import backbones
 from visionft.annotations.layouts import read_marked
 from visionft.annotations.marked import NO_DEFECT
@@ -99,28 +97,16 @@ def _kinds(data: str, shared: Path | None) -> tuple[dict[str, str], dict[str, An
     return {r.name: f"p = {p:.2f}" if p else NO_DEFECT for r, p in pairs if r.group == "mono"}, {}
 
 
-def child(python: str, module: str, job: Path, threads: int) -> dict[str, Any]:
-    """Let one contestant work in a process of its own."""
-    env = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([python, "-m", module, str(job)], env=env, capture_output=True, text=True, check=False)
-    told = [line for line in done.stdout.splitlines() if line.startswith("reply ")]
-    if done.returncode or not told:
-        raise RuntimeError(f"{module} failed:\n{done.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(told[-1].removeprefix("reply "))
-    return found
-
-
 def ours(
     data: str, some: Photos, place: Path, words: argparse.Namespace, *, chosen: bool
 ) -> tuple[dict[str, Any], Any]:
     """Fit and ask ours; its facts, and scores and maps."""
     job = inspection_ours.Job(
-        some.good, some.test, str(place / "ours.npz"), {"false_reject": 0.01, "border": BORDER.get(data, 0)},
-        words.threads, some.defects if chosen else [], bool(some.masks),
-    )  # fmt: skip
-    return child(sys.executable, "benchmarks.quality.inspection_ours", job.write(place / "ours.json"), words.threads), (
-        np.load(place / "ours.npz")
-    )
+        good=some.good, test=some.test, out=str(place / "ours.npz"), defects=some.defects if chosen else (),
+        words={"false_reject": 0.01, "border": BORDER.get(data, 0)}, threads=words.threads, maps=bool(some.masks),
+    ).write(place / "ours.json")  # fmt: skip
+    told = once(sys.executable, "benchmarks.quality.inspection_ours", job, threads=words.threads)
+    return told, np.load(place / "ours.npz")
 
 
 def anomalib(model: str, some: Photos, place: Path, seed: int, words: argparse.Namespace) -> tuple[dict[str, Any], Any]:
@@ -130,11 +116,11 @@ def anomalib(model: str, some: Photos, place: Path, seed: int, words: argparse.N
     wide = model == "padim"
     layers = ["blocks.1", "blocks.2", "blocks.4"] if wide else ["blocks.2", "blocks.4"]
     job = anomalib_job.Job(
-        model, some.good, some.test, str(weights), layers, SIZE, str(place / "peer.npz"),
-        held_out=some.good[::10], coreset=BANK / (PATCHES * len(some.good)),
+        good=some.good, test=some.test, out=str(place / "peer.npz"), model=model, weights=str(weights), layers=layers,
+        size=SIZE, held_out=some.good[::10], coreset=BANK / (PATCHES * len(some.good)),
         n_features=100 if wide else None, seed=seed, threads=words.threads,
-    )  # fmt: skip
-    told = child(words.peer_python, "benchmarks.peers.anomalib_job", job.write(place / "peer.json"), words.threads)
+    ).write(place / "peer.json")  # fmt: skip
+    told = once(words.peer_python, "benchmarks.peers.anomalib_job", job, threads=words.threads)
     return told, np.load(place / "peer.npz")
 
 

@@ -8,42 +8,27 @@ order of `Job.test`, `reject`, the decisions, and `map_I`, the heat of the I-th 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from benchmarks.peers.inspected import Inspected
+from benchmarks.turns import peak_mb
 
 REPEATS = 5
 BATCHES = (1, 8)
-FLOOR = 64  # images that the backbone alone is timed on
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(Inspected):
     """What ours is given."""
 
-    good: Sequence[str]  # image files to learn from
-    test: Sequence[str]
-    out: str  # the .npz to write
     words: dict[str, Any]  # of `visionft inspect fit`
-    threads: int
-    defects: Sequence[str] = ()  # image files whose defects may choose
     maps: bool = False
-
-    @classmethod
-    def read(cls, file: str) -> Job:
-        """The job that `write` wrote."""
-        return cls(**json.loads(Path(file).read_text(encoding="utf-8")))
-
-    def write(self, file: Path) -> Path:
-        """As the child reads it."""
-        file.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-        return file
 
 
 def main() -> None:
@@ -119,12 +104,6 @@ def median_ms(step: Callable[..., object], *words: Any) -> float:
         step(*words)
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times[2:])
-
-
-def peak_mb() -> float:
-    """Of this process: `getrusage` would begin with what its parent held when it started it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(round(int(line.split()[1]) / 1024, 1) for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

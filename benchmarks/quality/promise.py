@@ -25,6 +25,7 @@ from benchmarks.harness import write
 from visionft import backbones
 from visionft.backbone import Backbone
 from visionft.data.cache import cached
+from visionft.data.decode import Reading
 from visionft.data.prepare import Chosen
 from visionft.data.records import Table
 from visionft.data.samples import elpv, textile
@@ -37,6 +38,7 @@ from visionft.inspection.stream import stream
 from visionft.log import Console
 
 EYES: dict[str, list[Any]] = {"textile": ["grain"], "elpv": [{"name": "whole", "scale": 0.5}]}
+READ = Reading(channels=3, white=255)
 CASES = ((100, 0.01, None), (200, 0.05, None), (299, 0.01, 0.95), (200, 0.05, 0.95))  # good images, budget, confidence
 
 
@@ -78,7 +80,7 @@ def rates(data: str, n: int, budget: float, confidence: float | None, runs: int)
         order = np.random.default_rng(run).permutation(len(table)).tolist()
         fresh = [Eye(Given("bands", tile=10_000), Eye.of(one.facts()).scorer, one.top) for one in eyes]
         inspector = Inspector.learn(
-            Panel(backbone, fresh), Chosen(images, order[:n]), budget, {}, Console(quiet=True), confidence=confidence
+            Panel(backbone, fresh), Chosen(images, order[:n]), budget, READ, Console(quiet=True), confidence=confidence
         )
         scores = [one.score for one in inspector.panel.see(Chosen(images, order[n:]))]
         rejected = int(inspector.promise.rejects(scores).sum())
