@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import visionft
+from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
 from visionft.cli import main
 from visionft.errors import CheckpointError, ConfigError, DataError
@@ -33,7 +34,7 @@ from visionft.precision import exact
 for needed in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(needed, reason='pip install "visionft[export]"')
 
-SIZE = (40, 56)
+SIZE, SPOT = (40, 56), (slice(16, 28), slice(24, 40))
 IMAGES = {"channels": 3, "white": 65535}
 WITHOUT_TORCH = """
 import sys
@@ -77,23 +78,11 @@ def in_float32():
         yield
 
 
-def photos(count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    stripes = (np.arange(SIZE[1]) // 4 % 2 * 60 + 90)[None, :, None]
-    return [(stripes + rng.normal(0, 6, (*SIZE, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
-
-
-def spoiled(image: np.ndarray) -> np.ndarray:
-    image = image.copy()
-    image[16:28, 24:40] = 20
-    return image
-
-
 def fitted(*eyes: Eye, frame: Frame | None = None) -> Inspector:
     torch.manual_seed(0)
     backbone = backbones.load("test_resnet", "none", size=32).eval()
     panel = Panel(backbone, eyes, frame or Frame())
-    found = Inspector.learn(panel, photos(20, 0), 0.05, IMAGES, Console(quiet=True))
+    found = Inspector.learn(panel, parts(20, 0, SIZE), 0.05, IMAGES, Console(quiet=True))
     found.mm_per_pixel = 0.1
     return found
 
@@ -111,7 +100,7 @@ def inspector() -> Inspector:
 
 @pytest.fixture(scope="module")
 def some() -> list[np.ndarray]:
-    return [*photos(3, 1), *(spoiled(image) for image in photos(2, 2))]
+    return [*parts(3, 1, SIZE), *(spoiled(image, *SPOT) for image in parts(2, 2, SIZE))]
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
 from visionft.inspection.eye import Eye, feed
 from visionft.inspection.eyes import chosen
@@ -51,20 +52,8 @@ def backbone():
     return backbones.load("test_resnet", "none", size=32).eval()
 
 
-def photos(count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    stripes = (np.arange(SIZE[1]) // 4 % 2 * 60 + 90)[None, :, None]
-    return [(stripes + rng.normal(0, 6, (*SIZE, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
-
-
-def spoiled(image: np.ndarray) -> np.ndarray:
-    image = image.copy()
-    image[20:30, 30:42] = 20
-    return image
-
-
 def agree(inspector: Inspector) -> None:
-    some = [*photos(3, 1), spoiled(photos(1, 2)[0])]
+    some = [*parts(3, 1, SIZE), spoiled(parts(1, 2, SIZE)[0])]
     verdicts = inspector.judge(some, list("abcd"))
     with torch.no_grad():
         said = Graph(inspector, SIZE).eval()(torch.from_numpy(np.stack(some)))
@@ -82,14 +71,14 @@ def agree(inspector: Inspector) -> None:
 @pytest.mark.parametrize("eyes", EYES)
 def test_the_graph_says_what_the_inspector_says(backbone, eyes, frame):
     panel = Panel(backbone, chosen(EYES[eyes]), FRAMES[frame])
-    agree(Inspector.learn(panel, photos(20, 0), 0.3, IMAGES, Console(quiet=True)))
+    agree(Inspector.learn(panel, parts(20, 0, SIZE), 0.3, IMAGES, Console(quiet=True)))
 
 
 def test_a_head_is_a_graph_too(backbone):
     eye = Eye(Sight(layers=(1, 2), pool=1), Head())
     eye.scorer.begin(5)
-    feed([eye], backbone, photos(20, 0), 5)
-    feed([eye], backbone, [spoiled(image) for image in photos(10, 3)], 5, bad=True)
+    feed([eye], backbone, parts(20, 0, SIZE), 5)
+    feed([eye], backbone, [spoiled(image) for image in parts(10, 3, SIZE)], 5, bad=True)
     eye.scorer.settle()
     panel = Panel(backbone, [eye], calm=[Calm(0.0, 1.0)], weights=[1.0])
     agree(Inspector(panel, Promise.of(np.linspace(-5, 5, 20), 0.1), Scale(0.0, 1.0), IMAGES))

@@ -10,17 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.unit.inspection.striped import parts, spoiled
 from visionft.cli import main
 
 EYES = "eyes=[{name: patches, layers: [1, 2]}]"
-
-
-def part(seed: int, *, bad: bool = False) -> np.ndarray:
-    stripes = (np.arange(64) // 4 % 2 * 60 + 90)[None, :, None]
-    image = (stripes + np.random.default_rng(seed).normal(0, 6, (48, 64, 3))).clip(0, 255).astype(np.uint8)
-    if bad:
-        image[20:30, 30:42] = 20
-    return image
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +23,8 @@ def photos(tmp_path_factory) -> Path:
         for at in range(count):
             file = root / name / f"{at:02}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            assert cv2.imwrite(str(file), part(len(name) * 100 + at, bad=bad))
+            (image,) = parts(1, len(name) * 100 + at)
+            assert cv2.imwrite(str(file), spoiled(image) if bad else image)
     mask = np.zeros((48, 64), np.uint8)
     mask[20:30, 30:42] = 255
     for at in range(6):

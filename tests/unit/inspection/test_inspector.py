@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
 from visionft.errors import CheckpointError, DataError
 from visionft.inspection.eye import Eye, look
@@ -24,18 +25,6 @@ FROM_FOLDER = {
     "backbone": "test_resnet", "weights": "none", "eyes": [{"name": "patches", "layers": [1, 2]}],
     "false_reject": 0.05, "quiet": True,
 }  # fmt: skip
-
-
-def parts(count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    stripes = (np.arange(64) // 4 % 2 * 60 + 90)[None, :, None]
-    return [(stripes + rng.normal(0, 6, (48, 64, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
-
-
-def spoiled(image: np.ndarray) -> np.ndarray:
-    image = image.copy()
-    image[20:30, 30:42] = 20
-    return image
 
 
 @pytest.fixture(scope="module")

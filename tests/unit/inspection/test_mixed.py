@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.inspection.striped import parts
 from visionft.errors import DataError
 from visionft.evaluation.probe import fit_probe
 from visionft.inspection.head import Head, described
@@ -14,12 +15,6 @@ from visionft.inspection.weights import weighed
 
 WORDS = {"backbone": "test_resnet", "weights": "none", "false_reject": 0.05, "quiet": True,
          "eyes": [{"name": "patches", "layers": [1, 2]}]}  # fmt: skip
-
-
-def parts(count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    stripes = (np.arange(64) // 4 % 2 * 60 + 90)[None, :, None]
-    return [(stripes + rng.normal(0, 6, (48, 64, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
 
 
 def smooth(count: int, seed: int) -> list[np.ndarray]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.unit.inspection.striped import parts
 from visionft import backbones
 from visionft.errors import CheckpointError
 from visionft.inspection import parity
@@ -22,22 +23,16 @@ SIZE = (40, 56)
 Said = list[np.ndarray]  # score, p_value, reject, each, heat
 
 
-def photos(count: int, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    stripes = (np.arange(SIZE[1]) // 4 % 2 * 60 + 90)[None, :, None]
-    return [(stripes + rng.normal(0, 6, (*SIZE, 3))).clip(0, 255).astype(np.uint8) for _ in range(count)]
-
-
 @pytest.fixture(scope="module")
 def inspector() -> Inspector:
     torch.manual_seed(0)
     panel = Panel(backbones.load("test_resnet", "none", size=32).eval(), chosen("texture"))
-    return Inspector.learn(panel, photos(20, 0), 0.05, {"channels": 3, "white": 65535}, Console(quiet=True))
+    return Inspector.learn(panel, parts(20, 0, SIZE), 0.05, {"channels": 3, "white": 65535}, Console(quiet=True))
 
 
 def compared(inspector: Inspector, change: Callable[[Said], Said], **limits: float) -> parity.Parity:
     """What is found of a file whose answers are the right ones, changed; photo e shows a defect."""
-    graph, some = Graph(inspector, SIZE).eval(), photos(5, 1)
+    graph, some = Graph(inspector, SIZE).eval(), parts(5, 1, SIZE)
     some[4][16:28, 24:40] = 20
 
     def run(batch: np.ndarray) -> Said:
@@ -94,6 +89,6 @@ def test_limits_are_those_that_were_asked_for(inspector):
 def test_times_are_milliseconds_for_a_photo(monkeypatch):
     shapes = []
     monkeypatch.setattr(parity, "RUNS", 5)
-    found = parity.timed(lambda photo: shapes.append(photo.shape), photos(2, 0))
+    found = parity.timed(lambda photo: shapes.append(photo.shape), parts(2, 0, SIZE))
     assert shapes == [(1, *SIZE, 3)] * 6 and found["runs"] == 5
     assert 0 <= found["p50_ms"] <= found["p99_ms"]
