@@ -58,29 +58,34 @@ def matmul_rate(dtype: torch.dtype, size: int = 2048) -> float:
 def write(name: str, rows: Sequence[Mapping[str, Any]], command: str, by: str | None = None) -> Path:
     """Write `results/NAME.json`: the rows with the command, machine, versions and date that they belong to.
 
-    With `by`, rows of an earlier run stay, each with its own `command` and `date`, unless these have the same value
-    there.
+    With `by`, rows of earlier runs stay, each with its own `command` and `date`, unless these have the same value
+    there; those of another machine or installation name that, too.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
+    now = {"command": command, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     if by:
-        now = {"command": command, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
         values = {row[by] for row in rows}
-        rows = [*(row for row in earlier(name) if row[by] not in values), *(dict(row) | now for row in rows)]
-    date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    facts = {"name": name, "command": command, "machine": machine(), "versions": versions(), "date": date}
+        rows = [*(row for row in _rows(name) if row[by] not in values), *(dict(row) | now for row in rows)]
+    facts = {"name": name, "command": command, "machine": machine(), "versions": versions(), "date": now["date"]}
     path.write_text(json.dumps({**facts, "rows": list(rows)}, indent=2) + "\n")
     return path
 
 
 def earlier(name: str) -> list[dict[str, Any]]:
-    """The rows of `results/NAME.json`, unless another machine or installation made them: nothing to stand beside."""
+    """The rows of `results/NAME.json` that this machine and installation made: others must be measured again here."""
+    return [row for row in _rows(name) if "machine" not in row and "versions" not in row]
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    """The rows of `results/NAME.json`, each with its command and date, and with a machine and versions not of here."""
     path = RESULTS / f"{name}.json"
-    found = json.loads(path.read_text()) if path.is_file() else {"rows": []}
-    if found["rows"] and (found["machine"], found["versions"]) != (machine(), versions()):
+    if not path.is_file():
         return []
-    said = {key: found[key] for key in ("command", "date") if key in found}
-    return [{**said, **row} for row in found["rows"]]
+    found, here = json.loads(path.read_text()), {"machine": machine(), "versions": versions()}
+    head = {key: found[key] for key in ("command", "date", *here) if key in found}
+    rows = [{**head, **row} for row in found["rows"]]
+    return [{key: value for key, value in row.items() if here.get(key) != value} for row in rows]
 
 
 def machine() -> dict[str, Any]:

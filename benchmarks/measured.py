@@ -56,9 +56,8 @@ def pretrain_step(rows: Rows) -> list[str]:
     headers = ["", "photos", "ours", "lightly", "over lightly", "over LightlyTrain",
                "over lightly, with decoding, 10 epochs", "share of the matrix-product rate"]  # fmt: skip
     return [
-        "Pretraining, images per second from files to the optimizer step, two cores of an AMD EPYC with AVX512-BF16, "
-        "against a plain loop of lightly's parts as its examples write it and LightlyTrain, in turn, each in a process "
-        "of its own (`python -m benchmarks.speed.pretrain_step`). lightly decodes 9 photos of 12 megapixels per "
+        f"Pretraining, images per second from files to the optimizer step, {_machine(rows[0])}, against a plain loop "
+        "of lightly's parts as its examples write it and LightlyTrain, in turn, each in a process of its own (`python -m benchmarks.speed.pretrain_step`). lightly decodes 9 photos of 12 megapixels per "
         "second, and two cores could not train more than about 61 at 128 px at the rate of plain matrix products:",
         "",
         *_table(headers, lines),
@@ -371,15 +370,14 @@ def _inspection(data: str, rows: Rows) -> list[str]:
         by_kind = ", ".join(
             f"{kind.removeprefix('auroc/')} {statistics.mean(r[kind] for r in own):.3f}" for kind in kinds
         )
-        times = [
-            f"{statistics.median(row[key] for row in own):.0f}" for key in ("fit_seconds", "predict_ms", "peak_mb")
-        ]
-        alone = f"{statistics.median(row['model_ms']['8'] for row in own):.1f}"
+        timed = [row for row in own if row["machine"] == rows[0]["machine"]]
+        times = [_median(row[key] for row in timed) for key in ("fit_seconds", "predict_ms", "peak_mb")]
+        alone = _median((row["model_ms"]["8"] for row in timed), 1)
         lines.append([tool, len(own), *(_mean(own, key) for key in shown), by_kind, *times, alone])
     headers = ["", "seeds", *(keys[key] for key in shown), "AUROC by kind of defect", "fit, s", "ms/image from files",
                "peak, MB", "ms/image, batch 8"]  # fmt: skip
-    return [f"Inspection, {data} (`python -m benchmarks.quality.inspection`), the same weights for all:", "",
-            *_table(headers, lines)]  # fmt: skip
+    return [f"Inspection, {data} (`python -m benchmarks.quality.inspection`), the same weights for all; times on "
+            f"{_machine(rows[0])}:", "", *_table(headers, lines)]  # fmt: skip
 
 
 def _mean(rows: Rows, key: str) -> str:
@@ -416,12 +414,26 @@ def section() -> str:
     for make in SECTIONS:
         file = RESULTS / f"{make.__name__}.json"
         if file.is_file():
-            parts.append("\n".join(make(json.loads(file.read_text())["rows"])))
+            found = json.loads(file.read_text())
+            parts.append("\n".join(make([{"machine": found["machine"], **row} for row in found["rows"]])))
     return "\n" + "\n\n".join(parts) + "\n\n"
 
 
 def _signed(row: Mapping[str, Any], name: str) -> str:
     return f"{row[name]:+.3f} ({row[f'{name}_low']:+.3f} to {row[f'{name}_high']:+.3f})" if name in row else ""
+
+
+def _machine(row: Mapping[str, Any]) -> str:
+    """Its processor in words."""
+    found = row["machine"]
+    cpu = found["cpu"].replace("(R)", "").replace(" Processor", "")
+    return f"{found['cores']} cores of an {cpu}"
+
+
+def _median(values: Iterable[float], digits: int = 0) -> str:
+    """Nothing of no values."""
+    found = list(values)
+    return f"{statistics.median(found):.{digits}f}" if found else ""
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,5 +181,19 @@ def test_rows_of_an_earlier_run_stay_and_the_same_case_is_replaced(tmp_path: Pat
     harness.write("toy", [{"case": "b", "value": 2}], "second", by="case")
     assert [(each["case"], each["value"], each["command"]) for each in harness.earlier("toy")] == [
         ("a", 1, "first"), ("b", 2, "second")]  # fmt: skip
+
+
+def test_rows_of_another_installation_stay_and_say_so_but_are_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    here = harness.versions()
+    harness.write("toy", [{"case": "a"}, {"case": "b"}], "first", by="case")
     monkeypatch.setattr(harness, "versions", lambda: {"torch": "another"})
     assert harness.earlier("toy") == []
+    harness.write("toy", [{"case": "b"}], "second", by="case")
+    assert [row["case"] for row in harness.earlier("toy")] == ["b"]
+    rows = json.loads((tmp_path / "toy.json").read_text())["rows"]
+    assert [(row["case"], row.get("versions")) for row in rows] == [("a", here), ("b", None)]
+    monkeypatch.setattr(harness, "versions", lambda: here)
+    assert [row["case"] for row in harness.earlier("toy")] == ["a"]
