@@ -57,8 +57,9 @@ def pretrain_step(rows: Rows) -> list[str]:
                "over lightly, with decoding, 10 epochs", "share of the matrix-product rate"]  # fmt: skip
     return [
         f"Pretraining, images per second from files to the optimizer step, {_machine(rows[0])}, against a plain loop "
-        "of lightly's parts as its examples write it and LightlyTrain, in turn, each in a process of its own (`python -m benchmarks.speed.pretrain_step`). lightly decodes 9 photos of 12 megapixels per "
-        "second, and two cores could not train more than about 61 at 128 px at the rate of plain matrix products:",
+        "of lightly's parts as its examples write it and LightlyTrain, in turn, each in a process of its own "
+        "(`python -m benchmarks.speed.pretrain_step`). lightly decodes 9 photos of 12 megapixels per second, and two "
+        "cores could not train more than about 61 at 128 px at the rate of plain matrix products:",
         "",
         *_table(headers, lines),
     ]

@@ -55,11 +55,13 @@ def fit_probe(
     if l2 is None:
         cv = _cross_validate(z, target, fold_of(target, folds, seed))
         l2 = min(cv, key=cv.__getitem__) if cv else FALLBACK
-    head = _Head(z.new_zeros(len(seen), z.shape[1]), z.new_zeros(len(seen)))
-    head.minimise(z, target, l2, tolerance=1e-6)
+    z = z.double()  # in float32 the line search loses sight of the way down long before the bottom
+    found = _Head(z.new_zeros(len(seen), z.shape[1]), z.new_zeros(len(seen)))
+    found.minimise(z, target, l2, tolerance=1e-6)
+    head = _Head(found.weight.float(), found.bias.float())
     # an unseen class scores as if it had been seen half a time, next to the rarest; seen logits average to zero
     unseen = head.bias.min() - torch.log(2.0 * target.bincount().min())
-    weight, bias = z.new_zeros(classes, z.shape[1]), unseen.repeat(classes)
+    weight, bias = features.new_zeros(classes, z.shape[1], dtype=torch.float32), unseen.repeat(classes)
     weight[seen] = head.weight / scale
     bias[seen] = head.bias - weight[seen] @ mean
     return Probe(weight, bias, l2, cv)

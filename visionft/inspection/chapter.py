@@ -1,4 +1,4 @@
-"""The reports of inspection: a promise and what it stands on; what it was worth where the truth is known."""
+"""The reports of fitting and of teaching: a promise and what it stands on, and what defects changed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visionft import plots, runs
-from visionft.annotations.marked import NO_DEFECT
 from visionft.chapters.data import data
 from visionft.data.scan import Scan
-from visionft.evaluation.ranking import roc_curve
+from visionft.evaluation.ranking import auroc, auroc_interval
 from visionft.report import Cell, Report
 
-from .evaluate import Worth
 from .eyes import said
 from .promise import Promise, least, percent
 from .verdict import Verdict
@@ -46,16 +44,54 @@ def fitted_report(inspector: Inspector, held: Sequence[Verdict], scan: Scan) -> 
         "bring both together.",
     )  # fmt: skip
     _odd(report, inspector, held)
-    report.heading("How it looks")
-    report.table(["eye", "scale", "patches by", "weight"], [
-        [said(eye), eye.sight.scale, type(eye.scorer).__name__.lower(), weight]
-        for eye, weight in zip(inspector.panel.eyes, inspector.panel.weights, strict=True)
-    ])  # fmt: skip
+    _looks(report, inspector)
     data(report, scan)
     report.text(f"Backbone: {inspector.panel.backbone.name}, {inspector.panel.backbone.loaded}. Fingerprint of the "
                 f"photos: {inspector.learnt['fingerprint']}.")  # fmt: skip
     report.facts({**runs.versions()})
     return report
+
+
+def taught_report(
+    inspector: Inspector, held: Sequence[Verdict], told: Sequence[Verdict], kinds: Sequence[str], scan: Scan
+) -> Report:
+    """What defects changed: what each eye counts now, how good parts and defects score held out, what is promised."""
+    promise, doubt = inspector.promise, inspector.doubt
+    photos = f"{len(told):,} defects of {scan.table.source}; {len(held):,} good parts"
+    report = Report("Inspector, taught by defects", photos)
+    report.text(_first(promise.words()))
+    if doubt:
+        report.text(_first(doubt.words()))
+    scores = {"good parts": promise.scores}
+    for kind in sorted(set(kinds)):
+        scores[kind] = np.array([one.score for one, own in zip(told, kinds, strict=True) if own == kind])
+    report.figure(
+        plots.strips(scores, promise.threshold, "threshold", "score"),
+        "Scores of good parts and defects, each judged by an inspector that has not learnt from it",
+    )
+    truth, all_ = np.array([False] * len(held) + [True] * len(told)), [one.score for one in (*held, *told)]
+    found, missed = auroc(np.array(all_), truth), [one for one in told if one.word == "good"]
+    report.facts({
+        "AUROC, held out": (found, *auroc_interval(np.array(all_), truth)),
+        "defects that would pass as good": f"{len(missed)} of {len(told)}",
+    })  # fmt: skip
+    report.heading("Defects that look most like good parts")
+    pairs(report, sorted(told, key=lambda verdict: verdict.score)[:COUNT], "The lowest scores first")
+    report.heading("Good parts that look least like the others")
+    pairs(report, sorted(held, key=lambda verdict: -verdict.score)[:COUNT], "The highest scores first")
+    _looks(report, inspector)
+    data(report, scan)
+    report.facts({**runs.versions()})
+    return report
+
+
+def _looks(report: Report, inspector: Inspector) -> None:
+    """The eyes, and what each counts."""
+    report.heading("How it looks")
+    report.table(["eye", "scale", "patches by", "weight"], [
+        [said(eye), eye.sight.scale, type(eye.scorer).__name__.lower(), weight]
+        for eye, weight in zip(inspector.panel.eyes, inspector.panel.weights, strict=True)
+    ])  # fmt: skip
 
 
 def _odd(report: Report, inspector: Inspector, held: Sequence[Verdict]) -> None:
@@ -69,67 +105,6 @@ def _odd(report: Report, inspector: Inspector, held: Sequence[Verdict]) -> None:
     else:
         report.text("None stands out.")
     pairs(report, sorted(held, key=lambda verdict: -verdict.score)[:COUNT], "The highest scores first")
-
-
-def evaluated_report(
-    worth: Worth, promise: Promise, verdicts: Sequence[Verdict], kinds: Sequence[str], source: str
-) -> Report:
-    """What escapes and what is rejected needlessly, by kind and group, and the photos that show it."""
-    report = Report("Inspection, evaluated", f"{len(verdicts):,} photos of {source}")
-    report.text(worth.words(promise))
-    scores = {kind: np.array([v.score for v, own in zip(verdicts, kinds, strict=True) if own == kind])
-              for kind in sorted(set(kinds), key=lambda kind: kind != NO_DEFECT)}  # fmt: skip
-    report.figure(plots.strips(scores, promise.threshold, "threshold", "score"), "Scores of all photos by kind")
-    _ranking(report, worth, verdicts, kinds)
-    if worth.kinds:
-        report.table(["kind of defect", "photos", "found"], [
-            [kind, share.of, share.bounded] for kind, share in worth.kinds.items()
-        ], "By kind", "95 % Wilson intervals.")  # fmt: skip
-    if worth.groups:
-        report.table(["group", "defects", "escapes", "good parts", "overkill"], [
-            [group, escapes.of, escapes.bounded if escapes.of else None, overkill.of,
-             overkill.bounded if overkill.of else None] for group, (escapes, overkill) in worth.groups.items()
-        ], "By group", "95 % Wilson intervals.")  # fmt: skip
-    _points(report, promise, verdicts, kinds)
-    _galleries(report, verdicts, kinds)
-    return report
-
-
-def _ranking(report: Report, worth: Worth, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:
-    """How well scores and maps tell defects apart, whatever the threshold."""
-    if worth.auroc is None:
-        report.text("Without both good parts and defects, nothing can be said of the ranking.")
-        return
-    scores, truth = np.array([v.score for v in verdicts]), np.array([kind != NO_DEFECT for kind in kinds], int)
-    fpr, tpr, _ = roc_curve(scores, truth)
-    report.figure(plots.roc({"inspector": (fpr, tpr, worth.auroc[0])}), "ROC of the photos; positive is a defect")
-    named = {"AUROC": worth.auroc, "average precision": worth.average_precision, "pixel AUROC": worth.pixel_auroc,
-             "AUPRO": worth.aupro}  # fmt: skip
-    report.facts({name: value for name, value in named.items() if value is not None})
-
-
-def _points(report: Report, promise: Promise, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:
-    """Escapes and overkill had another budget been promised."""
-    defect = np.array([kind != NO_DEFECT for kind in kinds])
-    scores, rows = [verdict.score for verdict in verdicts], list[list[Cell]]()
-    for budget in BUDGETS:
-        if least(budget, promise.confidence) <= len(promise.scores):
-            rejects = dataclasses.replace(promise, false_reject=budget).rejects(scores)
-            overkill = float(rejects[~defect].mean()) if (~defect).any() else None
-            rows.append([percent(budget), overkill, float((~rejects[defect]).mean()) if defect.any() else None])
-    report.table(["budget", "overkill", "escapes"], rows, "Other budgets",
-                 "Each as if it had been promised when the inspector was fitted; choosing one by this table makes its "
-                 "numbers better than they will be.")  # fmt: skip
-
-
-def _galleries(report: Report, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:
-    of = list(zip(verdicts, kinds, strict=True))
-    escaped = sorted((v for v, kind in of if kind != NO_DEFECT and not v.reject), key=lambda v: v.score)
-    rejected = sorted((v for v, kind in of if kind == NO_DEFECT and v.reject), key=lambda v: -v.score)
-    found = sorted((v for v, kind in of if kind != NO_DEFECT and v.reject), key=lambda v: -v.score)
-    for name, some in (("Escapes", escaped), ("Overkill", rejected), ("Defects found", found)):
-        report.heading(name)
-        pairs(report, some[:COUNT], f"{min(COUNT, len(some))} of {len(some)}") if some else report.text("None.")
 
 
 def pairs(report: Report, verdicts: Sequence[Verdict], caption: str) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 
 from visionft.annotations.marked import NO_DEFECT
 from visionft.arrays import Bools
-from visionft.errors import DataError
+from visionft.errors import ConfigError, DataError
 from visionft.evaluation.anomaly import Pixels, f1_max, span
 from visionft.evaluation.bootstrap import Bounded
 from visionft.evaluation.intervals import wilson
 from visionft.evaluation.ranking import auroc, auroc_interval, average_precision
 
 from .promise import Promise, percent
+from .verbs import Costs
 from .verdict import Verdict
 
 Where = Callable[[int, int, int], Bools | None]
@@ -46,14 +47,15 @@ class Share:
 class Worth:
     """Measured on images that nothing was learnt from or chosen by."""
 
-    escapes: Share  # defects that pass
+    escapes: Share  # defects that pass as good
     overkill: Share  # good parts that are rejected
     kept: bool  # whether that is no more than the promise's bound allows
     auroc: Bounded | None
     average_precision: float | None
     f1_max: float | None  # at a threshold that looked at these very images
-    kinds: Mapping[str, Share]  # by kind of defect, those found
+    kinds: Mapping[str, Share]  # by kind of defect, those that do not pass as good
     groups: Mapping[str, tuple[Share, Share]]  # by group: escapes, overkill
+    unsure: tuple[Share, Share] | None = None  # of defects, of good parts; None where nothing could be
     pixel_auroc: float | None = None
     aupro: float | None = None
 
@@ -68,6 +70,7 @@ class Worth:
                 for group, (escapes, overkill) in self.groups.items()
             },
             "found_by_kind": {kind: share.bounded for kind, share in self.kinds.items()},
+            "unsure": self.unsure and {"defects": self.unsure[0].bounded, "good": self.unsure[1].bounded},
         }  # fmt: skip
         return {key: value for key, value in found.items() if value is not None}
 
@@ -75,6 +78,8 @@ class Worth:
         """What came out, in sentences."""
         kept = "The promise held" if self.kept else "The promise did not hold"
         told = [f"Defects that pass: {self.escapes}.", f"Good parts that are rejected: {self.overkill}."]
+        if self.unsure:
+            told.append(f"Unsure: of defects {self.unsure[0]}, of good parts {self.unsure[1]}.")
         if self.overkill.of:
             most, below = percent(promise.false_reject), percent(promise.bound)
             told.append(f"{kept}: at most {most}, below {below} with 95 % confidence.")
@@ -86,10 +91,21 @@ class Worth:
             told.append(f"Of {worst}, found least often: {missed[worst]}.")
         return " ".join(told)
 
-    def cost(self, escape: float, overkill: float, defects: float) -> float:
-        """Expected cost of a part, of which a share `defects` is defective, at this threshold."""
-        missed, rejected = self.escapes.bounded[0], self.overkill.bounded[0]
-        return defects * missed * escape + (1 - defects) * rejected * overkill
+    def cost(self, costs: Costs) -> Bounded:
+        """Expected cost of a part of the line, and between what it lies where all shares are at their interval's end.
+
+        escape x defects x escapes + overkill x (1 - defects) x overkill + look x what is unsure. Raises ConfigError
+        where `costs` do not say what an escape costs and how many parts are defective.
+        """
+        if costs.escape is None or costs.defects is None:
+            raise ConfigError("costs take both: costs.escape=50 costs.defects=0.02")
+        bad, good = costs.defects, 1 - costs.defects
+        terms = [(bad * costs.escape, self.escapes), (good * costs.overkill, self.overkill)]
+        if self.unsure:
+            terms += [(bad * costs.look, self.unsure[0]), (good * costs.look, self.unsure[1])]
+        own = [[each * end for end in share.bounded] for each, share in terms if each]
+        value, low, high = (sum(ends) for ends in zip(*own, strict=True)) if own else (0.0, 0.0, 0.0)
+        return value, low, high
 
 
 def evaluate(
@@ -105,32 +121,42 @@ def evaluate(
         raise DataError("there are no images to evaluate on")
     defect = np.array([kind != good for kind in kinds])
     rejected = np.array([verdict.reject for verdict in verdicts])
+    unsure = np.array([verdict.unsure for verdict in verdicts])
+    passed, told = ~rejected & ~unsure, counted(rejected, unsure, defect)
     scores = np.array([verdict.score for verdict in verdicts])
     both = bool(defect.any() and not defect.all())
-    overkill = _share(rejected, ~defect)
     own = np.asarray(groups) if groups is not None else None
     return Worth(
-        escapes=_share(~rejected, defect),
-        overkill=overkill,
-        kept=not overkill.of or overkill.bounded[1] <= promise.bound,
+        kept=not told["overkill"].of or told["overkill"].bounded[1] <= promise.bound,
+        **told,
         auroc=(auroc(scores, defect), *auroc_interval(scores, defect)) if both else None,
         average_precision=average_precision(scores, defect) if both else None,
         f1_max=f1_max(scores, defect)[0] if both else None,
-        kinds={kind: _share(rejected, np.asarray(kinds) == kind) for kind in dict.fromkeys(kinds) if kind != good},
+        kinds={kind: _share(~passed, np.asarray(kinds) == kind) for kind in dict.fromkeys(kinds) if kind != good},
         groups={} if own is None else {
-            str(group): (_share(~rejected, defect & (own == group)), _share(rejected, ~defect & (own == group)))
+            str(group): (_share(passed, defect & (own == group)), _share(rejected, ~defect & (own == group)))
             for group in np.unique(own)
         },
-        **(_places(verdicts, defect, where) if where else {}),
+        **_places(verdicts, defect, where),
     )  # fmt: skip
+
+
+def counted(rejected: Bools, unsure: Bools, defect: Bools) -> dict[str, Any]:
+    """The shares of a `Worth` that decisions on photos make."""
+    return {
+        "escapes": _share(~rejected & ~unsure, defect), "overkill": _share(rejected, ~defect),
+        "unsure": (_share(unsure, defect), _share(unsure, ~defect)) if unsure.any() else None,
+    }  # fmt: skip
 
 
 def _share(hits: Bools, among: Bools) -> Share:
     return Share(int((hits & among).sum()), int(among.sum()))
 
 
-def _places(verdicts: Sequence[Verdict], defect: Bools, where: Where) -> dict[str, float]:
+def _places(verdicts: Sequence[Verdict], defect: Bools, where: Where | None) -> dict[str, Any]:
     """Pixel numbers over good parts and the defects of which it is known where they are."""
+    if where is None:
+        return {}
     pixels = Pixels(*span([verdict.places for verdict in verdicts]))
     for at, (verdict, bad) in enumerate(zip(verdicts, defect, strict=True)):
         mask = where(at, *verdict.size) if bad else np.zeros(verdict.size, bool)

@@ -17,6 +17,7 @@ from visionft.atomic import replace
 from visionft.data.sheet import write_png
 from visionft.errors import CheckpointError
 
+from .doubt import Doubt
 from .eye import Eye
 from .frame import Frame
 from .panel import Calm, Panel
@@ -47,7 +48,8 @@ def save(inspector: Inspector, folder: str | Path) -> Path:
     checkpoint.seal(out, {
         "verb": "inspect", "backbone": panel.backbone.spec(), "start": str(panel.backbone.loaded),
         "eyes": panel.facts(), "border": list(panel.frame.border), "region": panel.frame.region is not None,
-        "promise": inspector.promise.facts(), "scale": dataclasses.asdict(inspector.scale),
+        "promise": inspector.promise.facts(), "doubt": inspector.doubt and inspector.doubt.facts(),
+        "scale": dataclasses.asdict(inspector.scale),
         "images": inspector.images, "mm_per_pixel": inspector.mm_per_pixel, "learnt": inspector.learnt,
         "versions": runs.versions(),
     })  # fmt: skip
@@ -63,6 +65,7 @@ def load(run: Path) -> dict[str, Any]:
     return {
         "panel": _panel(run, info, state),
         "promise": Promise.of(**info["promise"]),
+        "doubt": Doubt(**info["doubt"]) if info.get("doubt") else None,
         "scale": Scale(**info["scale"]),
         "images": info["images"],
         "mm_per_pixel": info["mm_per_pixel"],

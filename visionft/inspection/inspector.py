@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from visionft import config, runs
-from visionft.arrays import Floats
+from visionft.arrays import Bools, Floats
 from visionft.data.cache import cached
 from visionft.data.decode import Reading
 from visionft.data.prepare import Chosen, prepare
@@ -19,15 +20,17 @@ from visionft.log import Console
 
 from . import files, signs
 from .asked import asked
-from .chapter import evaluated_report, fitted_report
+from .chapter import fitted_report, taught_report
+from .doubt import Doubt, enough
 from .evaluate import Worth, evaluate
+from .evaluated import evaluated_report
 from .eye import Seen
 from .learn import FOLDS, learnt, panel_of
 from .mixed import with_defects
 from .panel import Panel
 from .promise import Promise, check
 from .truth import read_defects, read_truth
-from .verbs import InspectExport, InspectFit, InspectWatch
+from .verbs import AddDefects, InspectEvaluate, InspectExport, InspectFit, InspectWatch
 from .verdict import Verdict
 from .where import Scale
 
@@ -49,6 +52,7 @@ class Inspector:
     mm_per_pixel: float | None = None
     learnt: Mapping[str, Any] = field(default_factory=dict)  # from what: source, fingerprint, suspects
     signs: Floats = field(default_factory=lambda: np.empty((0, 0)))  # N S, of the good parts, held out: see `signs`
+    doubt: Doubt | None = None  # which photos could be either, where defects say how low they can score
     held: Sequence[Seen] = ()  # the good parts as they look to one that has not learnt from them; where it was fitted
 
     @classmethod
@@ -79,28 +83,42 @@ class Inspector:
             found.save(recipe.out)
         return found
 
-    def add_defects(self, data: Any, *, good: Any = None, bad: Literal["error", "skip"] = "error",
-                    quiet: bool = False) -> Inspector:  # fmt: skip
+    def add_defects(self, data: Any = None, *, quiet: bool = False, **words: Any) -> Inspector:
         """Let photos of real defects choose what counts; the promise is made anew, by the same good photos.
 
-        `data` is a folder of defects, annotations, or a list; `good` the good photos, which are fitted to again, where
-        they are not to be found where they were. Changes this inspector and returns it. Raises DataError where defects
-        are too few.
+        `data` is a folder of defects, annotations, or a list; words are the keys of `visionft inspect add-defects`, and
+        nothing is written unless `out` is. Changes this inspector and returns it. Raises DataError where defects are
+        too few, or the good photos, which are fitted to again, are not to be found where they were.
         """
-        console, source = Console(quiet=quiet), good if good is not None else self.learnt.get("data")
+        recipe = data if isinstance(data, AddDefects) else config.load(AddDefects, {"data": data, **words})
+        console, source = Console(quiet=quiet), recipe.good if recipe.good is not None else self.learnt.get("data")
         if source is None:
             raise DataError("the good photos are needed again: say good=...")
-        recipe = config.load(InspectFit, {"data": source, "bad": bad, **self.images})
-        ready = prepare(recipe, console, labelled=False)
-        found = read_defects(data, images=self.images, bad=bad, console=console)
+        again = config.load(InspectFit, {"data": source, "bad": recipe.bad, **self.images})
+        ready = prepare(again, console, labelled=False)
+        found = read_defects(recipe.data, images=self.images, bad=recipe.bad, console=console)
         rate, confidence, folds = self.promise.false_reject, self.promise.confidence, min(FOLDS, len(ready.table))
         check(len(ready.table), rate, confidence)
+        if recipe.false_accept is not None:
+            enough(len(found.table), recipe.false_accept)
+        if recipe.out:
+            runs.begin(Path(recipe.out), recipe, found.table.fingerprint)
         defects = cached(found.table, **self.images, store="off")
-        self.panel, self.held = with_defects(self.panel, ready.pixels, defects, folds, console)
+        self.panel, self.held, told = with_defects(self.panel, ready.pixels, defects, folds, console)
         self.promise, self.scale, self.signs = standing(self.held, ready.pixels, rate, confidence)
+        scores = [seen.score for seen in told]
+        self.doubt = Doubt.of(scores, found.kinds, recipe.false_accept) if recipe.false_accept else None
         self.learnt = {**self.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
                        "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip
         console.say(self.promise.words())
+        if self.doubt:
+            console.say(self.doubt.words())
+        if recipe.out:
+            if recipe.report:
+                of = [(self.held, ready.table, ready.pixels), (told, found.table, defects)]
+                held, bad = (self.verdicts(seen, [one.name for one in table], pixels) for seen, table, pixels in of)
+                taught_report(self, held, bad, found.kinds, found.scan).write(Path(recipe.out) / "report.html")
+            self.save(recipe.out)
         return self
 
     @classmethod
@@ -138,30 +156,36 @@ class Inspector:
     def verdicts(self, seen: Sequence[Seen], names: Sequence[str], pixels: Sequence[np.ndarray]) -> list[Verdict]:
         """What follows from how photos look to the panel."""
         scores = [one.score for one in seen]
-        rows = zip(names, seen, self.promise.p_values(scores), self.promise.rejects(scores), strict=True)
+        rejects = self.promise.rejects(scores)
+        rows = zip(names, seen, self.promise.p_values(scores), rejects, self.unsure(scores, rejects), strict=True)
         look = self.panel.frame, self.scale, self.mm_per_pixel
         return [
-            Verdict(name, one.score, float(p), bool(reject), one.each, one.map, one.size, *look, pixels, at)
-            for at, (name, one, p, reject) in enumerate(rows)
+            Verdict(
+                name, one.score, float(p), bool(reject), one.each, one.map, one.size, *look, pixels, at, bool(doubt)
+            )
+            for at, (name, one, p, reject, doubt) in enumerate(rows)
         ]
 
-    def evaluate(
-        self, data: Any, *, good: str | None = None, bad: Literal["error", "skip"] = "error", out: str | None = None,
-        quiet: bool = False,
-    ) -> Worth:  # fmt: skip
-        """Measure escapes and overkill on photos of which it is known what is good; `out` is a report to write.
+    def unsure(self, scores: npt.ArrayLike, rejects: npt.ArrayLike) -> Bools:
+        """Which photos, of these scores and so decided, could be either: none where defects were never asked."""
+        return self.doubt.among(scores, rejects) if self.doubt else np.zeros(np.shape(rejects), bool)
 
-        Raises DataError where that is not known of all.
+    def evaluate(self, data: Any = None, *, quiet: bool = False, **words: Any) -> Worth:
+        """Measure escapes and overkill on photos of which it is known what is good.
+
+        Words are the keys of `visionft inspect evaluate`, and nothing is written unless `out` is. Raises DataError
+        where it is not known of all photos whether they are good.
         """
+        recipe = data if isinstance(data, InspectEvaluate) else config.load(InspectEvaluate, {"data": data, **words})
         console = Console(quiet=quiet)
-        truth = read_truth(data, good=good, images=self.images, bad=bad, console=console)
+        truth = read_truth(recipe.data, good=recipe.good, images=self.images, bad=recipe.bad, console=console)
         table = truth.table
         pixels = cached(table, **self.images, store="off")
         verdicts = self.judge(pixels, [record.name for record in table], console)
         where = truth.mask if truth.placed else None
         worth = evaluate(verdicts, truth.kinds, self.promise, groups=truth.groups, where=where)
-        if out:
-            evaluated_report(worth, self.promise, verdicts, truth.kinds, table.source).write(out)
+        if recipe.out:
+            evaluated_report(self, worth, verdicts, truth, recipe.costs).write(recipe.out)
         return worth
 
     def save(self, folder: str | Path) -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visionft.arrays import Floats
+from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
 from visionft.log import Console
 
@@ -26,8 +26,8 @@ HEAD = Sight(layers=(-3, -2, -1), pool=1)
 
 def with_defects(
     panel: Panel, good: Sequence[np.ndarray], bad: Sequence[np.ndarray], folds: int, console: Console
-) -> tuple[Panel, list[Seen]]:
-    """A panel of these eyes, of others that defects speak for and of a head, fitted anew; and good photos, held out.
+) -> tuple[Panel, list[Seen], list[Seen]]:
+    """A panel of these eyes, of others that defects speak for and of a head, fitted anew; good photos and defects.
 
     What a photo scores there comes of scorers, a head and weights that have not learnt from its fold. Raises DataError
     where defects are too few to choose by.
@@ -53,10 +53,20 @@ def with_defects(
     g, b, prior = g[:, kept], b[:, kept], prior[kept]
     found = Panel(panel.backbone, [eyes[at] for at in kept], panel.frame, [calm[at] for at in kept],
                   weighed(g, b, prior).tolist())  # fmt: skip
-    fold = np.arange(len(good)) % folds
-    each = [weighed(g[fold != f], b, prior).tolist() for f in range(folds)]
-    said = zip(*(held[at] for at in kept), strict=True)
-    return found, [found.together(one, parts.sizes[at], each[fold[at]]) for at, one in enumerate(said)]
+    fold, own = np.arange(len(good)) % folds, np.arange(len(bad)) % folds
+    return (
+        found,
+        _told(found, [held[at] for at in kept], parts, fold, [weighed(g[fold != f], b, prior) for f in range(folds)]),
+        _told(found, [told[at] for at in kept], defects, own, [weighed(g, b[own != f], prior) for f in range(folds)]),
+    )
+
+
+def _told(
+    panel: Panel, said: Sequence[Sequence[Seen]], photos: Framed, fold: Ints, weights: Sequence[Floats]
+) -> list[Seen]:
+    """What photos look like by what their eyes said, each by the weights of its fold."""
+    rows = enumerate(zip(*said, strict=True))
+    return [panel.together(one, photos.sizes[at], weights[fold[at]].tolist()) for at, one in rows]
 
 
 def _others(panel: Panel, *, heads: bool) -> list[Eye]:

@@ -75,10 +75,12 @@ class OnnxInspector:
     def _verdict(self, name: str, said: Sequence[np.ndarray], pixels: Sequence[np.ndarray], at: int) -> Verdict:
         score, p, reject, each, heat = (output[0] for output in said)
         ranks = self.facts["good"] + 1  # float32 has not the last digits of a p-value, but tells them apart
+        doubtful = self.facts["unsure_from"]
+        unsure = doubtful is not None and not reject and float(score) >= doubtful
         return Verdict(
             name, float(score), round(float(p) * ranks) / ranks, bool(reject), tuple(each.tolist()),
             heat.astype(np.float64), self.size, self.frame, self.scale, self.facts["mm_per_pixel"],
-            pixels, at,
+            pixels, at, unsure,
         )  # fmt: skip
 
 

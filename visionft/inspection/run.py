@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from visionft import runs
 from visionft.atomic import write_csv, write_text
 from visionft.data.sheet import write_png
 from visionft.errors import ConfigError
@@ -47,7 +47,7 @@ def evaluate(recipe: InspectEvaluate, *, console: Console) -> list[str]:
         raise ConfigError("say which inspector and which photos: visionft inspect evaluate runs/inspect data=test/")
     out = recipe.out or str(Path(recipe.run) / "evaluation.html")
     inspector = Inspector.load(recipe.run)
-    worth = inspector.evaluate(recipe.data, good=recipe.good, bad=recipe.bad, out=out, quiet=console.quiet)
+    worth = inspector.evaluate(dataclasses.replace(recipe, out=out), quiet=console.quiet)
     write_text(Path(out).with_suffix(".json"), json.dumps(worth.facts(), indent=2))
     return [worth.words(inspector.promise), out]
 
@@ -56,11 +56,9 @@ def add_defects(recipe: AddDefects, *, console: Console) -> list[str]:
     """Let defects choose; returns the folder of the new inspector."""
     if not recipe.run or recipe.data is None:
         raise ConfigError("say which inspector and which defects: visionft inspect add-defects runs/inspect data=bad/")
-    out = Path(recipe.out or f"{recipe.run.rstrip('/')}-defects")
-    inspector = Inspector.load(recipe.run)
-    runs.begin(out, recipe)
-    inspector.add_defects(recipe.data, good=recipe.good, bad=recipe.bad, quiet=console.quiet)
-    return [str(inspector.save(out))]
+    recipe = dataclasses.replace(recipe, out=recipe.out or f"{recipe.run.rstrip('/')}-defects")
+    Inspector.load(recipe.run).add_defects(recipe, quiet=console.quiet)
+    return [str(recipe.out)]
 
 
 def watch(recipe: InspectWatch, *, console: Console) -> list[str]:
@@ -82,11 +80,11 @@ def export(recipe: InspectExport, *, console: Console) -> list[str]:
 
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> None:
-    """verdicts.csv, and of every rejected photo its overlay and its mask, numbered as in the table."""
+    """verdicts.csv, and of every photo that does not pass its overlay and its mask, numbered as in the table."""
     for part in ("overlays", "masks"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for at, verdict in enumerate(verdicts):
-        if verdict.reject:
+        if not verdict.passes:
             name = f"{at:05}-{Path(verdict.image).stem}.png"
             write_png(folder / "overlays" / name, verdict.overlay)
             write_png(folder / "masks" / name, shown(verdict.mask[..., None].astype(np.uint8) * 255))

@@ -84,9 +84,14 @@ def _classes(source: Any, good: str | None) -> tuple[Table, dict[str, str], dict
     return table, {r.name: said[int(label)] for r, label in zip(table, table.labels, strict=True)}, {}
 
 
-def read_defects(source: Any, *, images: Reading, bad: Literal["error", "skip"], console: Console) -> Scan:
-    """Read photos of defects: of annotations those that are not good, of anything else all."""
-    path = isinstance(source, (str, Path)) and recognised(source)
-    records = [record for record in read_marked(source) if not record.good] if path else []
-    table = Table.of([record.image for record in records], source=str(source)) if path else read(source, labelled=False)
-    return scanned(table, console, bad=bad, **images)
+def read_defects(source: Any, *, images: Reading, bad: Literal["error", "skip"], console: Console) -> Truth:
+    """Read photos of defects: of annotations those that are not good, of anything else all, whose folders are kinds."""
+    if isinstance(source, (str, Path)) and recognised(source):
+        marks = [record for record in read_marked(source) if not record.good]
+        table = Table.of([record.image for record in marks], source=str(source))
+        kinds = {row.name: record.kind for row, record in zip(table, marks, strict=True)}
+    else:
+        table = read(source, labelled=False)
+        kinds = {row.name: row.image.parent.name if isinstance(row.image, Path) else "defect" for row in table}
+    found = scanned(table, console, bad=bad, **images)
+    return Truth(found, [kinds[record.name] for record in found.table], {})

@@ -56,6 +56,22 @@ class InspectPredict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What mistakes cost, in any currency."""
+
+    escape: float | None = key(None, "of a defect that passes; null asks nothing about costs")
+    overkill: float = key(1, "of a good part that is rejected")
+    look: float = key(0, "of a human's look at a part that is unsure")
+    defects: float | None = key(None, "share of parts on the line that are defective; goes with escape")
+
+    def __post_init__(self) -> None:
+        within(self, "escape", "overkill", "look", low=0)
+        within(self, "defects", above=0, below=1)
+        if (self.escape is None) != (self.defects is None):
+            raise ConfigError("costs take both: costs.escape=50 costs.defects=0.02")
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectEvaluate:
     """Measure escapes and overkill on photos of which it is known what is good."""
 
@@ -66,6 +82,7 @@ class InspectEvaluate:
     good: str | None = key(None, "the class that is good; null knows good, ok, normal, nominal, functional, free")
     bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
     out: str | None = key(None, "an HTML report to write; null writes evaluation.html into the run folder")
+    costs: Costs = key(Costs(), "what mistakes cost: the report then names the budget that is cheapest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +92,17 @@ class AddDefects:
     run: str = key("", "the run folder")
     data: Any = key(None, "6 photos of defects or more (from 10 on a head learns): a folder, or annotations")
     good: Any = key(None, "the good photos, which are fitted to again; null finds them where they were")
+    false_accept: float | None = key(
+        None,
+        "share of defects that may pass as good; photos that could be either are unsure, for a human to look at; 0.1 "
+        "takes 9 defects (of a kind, for that kind's own promise), 0.01 99; null calls none unsure",
+    )
     bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
     out: str | None = key(None, "the run folder to write; null adds -defects to the name of the first")
+    report: bool = key(True, "write report.html")
+
+    def __post_init__(self) -> None:
+        within(self, "false_accept", above=0, below=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +126,19 @@ class InspectWatch:
     stop_after: int | None = key(None, "parts after which it ends; null goes on until the video ends, or Ctrl-C")
     out: str | None = key(None, "a folder for the log and pictures of rejects, gone on with when it is there already")
     log: Literal["jsonl", "csv"] = key("jsonl", "how verdicts and events are written: verdicts.jsonl or verdicts.csv")
-    pictures: bool = key(True, "write photo, overlay and mask of every rejected part to rejects/")
+    pictures: bool = key(
+        True, "write photo, overlay and mask of every rejected part to rejects/, of unsure ones to unsure/"
+    )
     webhook: str | None = key(None, "a web address that verdicts and events are posted to, as JSON")
     mqtt: str | None = key(None, "a topic they are published to: mqtt://user:password@host:1883/line/3 (mqtts: TLS)")
     alarm: float | None = key(
         0.001, "chance of a false alarm that photos drift away from those fitted to, a window; null does not look"
     )
     window: int = key(50, "parts that pass between two looks at drift")
-    send: Literal["all", "rejects"] = key("all", "which verdicts are posted and published; events always are")
+    send: Literal["all", "rejects"] = key(
+        "all",
+        "which verdicts are posted and published (rejects: all that do not pass, unsure ones too); events always are",
+    )
 
     def __post_init__(self) -> None:
         within(self, "buffer", "stop_after", low=1)

@@ -11,8 +11,10 @@ import numpy as np
 from visionft.arrays import Bools, Floats
 
 from . import where
-from .frame import Frame
+from .frame import Frame, fitted
 from .where import Region, Scale
+
+FOREIGN = 0.5  # of a photo: where more is marked, it is not that of such a part
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,24 @@ class Verdict:
     mm_per_pixel: float | None
     source: Sequence[np.ndarray]  # decoded when asked for
     at: int  # in the source
+    unsure: bool = False  # neither good nor defective can be excluded: see `doubt`
+
+    @property
+    def word(self) -> str:
+        """Good, unsure or reject."""
+        return "reject" if self.reject else "unsure" if self.unsure else "good"
+
+    @property
+    def passes(self) -> bool:
+        """It is good, surely enough for what was promised."""
+        return not self.reject and not self.unsure
+
+    @property
+    def foreign(self) -> bool:
+        """More than half of it is marked, which no defect is: another product, another light, no part at all?"""
+        inside = self.frame.inside
+        places = self.places if inside is None else self.places[fitted(inside, *self.places.shape)]
+        return self.places.size > 1 and float((places > self.scale.mark).mean()) > FOREIGN
 
     @property
     def pixels(self) -> np.ndarray:
@@ -63,10 +83,12 @@ class Verdict:
         box: Sequence[object] = regions[0].box if regions else [""] * 4
         area = "" if not regions else f"{regions[0].area(mm):.4g}" if mm else str(regions[0].pixels)
         return {
-            "image": self.image, "verdict": "reject" if self.reject else "good", "p_value": f"{self.p_value:.6g}",
-            "score": f"{self.score:.6g}", "regions": str(len(regions)), "area_mm2" if mm else "area_px": area,
+            "image": self.image, "verdict": self.word, "p_value": f"{self.p_value:.6g}", "score": f"{self.score:.6g}",
+            "foreign": "yes" if self.foreign else "", "regions": str(len(regions)),
+            "area_mm2" if mm else "area_px": area,
             **{side: str(at) for side, at in zip(("left", "top", "right", "bottom"), box, strict=True)},
         }  # fmt: skip
 
     def __str__(self) -> str:
-        return f"{self.image}\t{'reject' if self.reject else 'good'}\t{self.p_value:.4f}\t{self.score:.3f}"
+        told = f"{self.image}\t{self.word}\t{self.p_value:.4f}\t{self.score:.3f}"
+        return f"{told}\tforeign: no photo of such a part?" if self.foreign else told

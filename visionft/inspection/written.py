@@ -28,7 +28,7 @@ MEANING = {
     "photos": "B H W C of uint8, RGB where there are three channels",
     "score": "B, in standard deviations of good parts; beyond the threshold a photo is rejected",
     "p_value": "B, how often a good part scores as high or higher",
-    "reject": "B",
+    "reject": "B; a photo that is not rejected though its score is unsure_from or more could be either: ask a human",
     "each": "B E, what each eye says",
     "heat": "B h w, of the box (top, bottom, left, right in pixels); beyond scale.mark a place is marked",
 }
@@ -74,11 +74,12 @@ def _hushed() -> Iterator[None]:
 
 def facts(inspector: Inspector, size: tuple[int, int]) -> Mapping[str, Any]:
     """What a file says of itself: plain JSON values."""
-    panel, promise = inspector.panel, inspector.promise
+    panel, promise, doubt = inspector.panel, inspector.promise, inspector.doubt
     return {
         "visionft": __version__, "opset": OPSET, "size": list(size), "images": dict(inspector.images),
         "mm_per_pixel": inspector.mm_per_pixel,
         "promise": promise.words(), "false_reject": promise.false_reject, "threshold": promise.threshold,
+        "doubt": doubt and doubt.words(), "unsure_from": doubt and doubt.threshold,
         "good": len(promise.scores), "scale": dataclasses.asdict(inspector.scale), "border": list(panel.frame.border),
         "region": packed(panel.frame.region), "box": list(panel.frame.box(*size)), "backbone": panel.backbone.name,
         "eyes": [said(eye) for eye in panel.eyes], "weights": list(panel.weights),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from visionft.errors import DataError
+from visionft.errors import ConfigError, DataError
 from visionft.evaluation.intervals import wilson
 from visionft.inspection.evaluate import Share, evaluate
-from visionft.inspection.frame import WHOLE
+from visionft.inspection.frame import WHOLE, Frame
 from visionft.inspection.promise import Promise
+from visionft.inspection.verbs import Costs
 from visionft.inspection.verdict import Verdict
 from visionft.inspection.where import Scale
 
@@ -38,7 +41,43 @@ def test_escapes_overkill_and_kinds_are_counted_at_the_promised_threshold():
     assert worth.auroc[0] == pytest.approx(8 / 9) and worth.auroc[1] <= worth.auroc[0] <= worth.auroc[2]
     assert worth.escapes.bounded == (1 / 3, *wilson(1 / 3, 3))
     assert worth.f1_max == pytest.approx(6 / 7)
-    assert worth.cost(escape=100, overkill=5, defects=0.1) == pytest.approx(0.1 / 3 * 100 + 0.9 / 3 * 5)
+
+
+def test_a_part_costs_what_its_mistakes_cost_as_often_as_they_happen():
+    worth = judged([10, 96, 50, 200, 97, 80], ["good", "good", "good", "dent", "dent", "scratch"])
+    cost, low, high = worth.cost(Costs(escape=100, overkill=5, defects=0.1))
+    assert cost == pytest.approx(0.1 / 3 * 100 + 0.9 / 3 * 5)
+    ends = zip(wilson(1 / 3, 3), wilson(1 / 3, 3), strict=True)
+    assert (low, high) == pytest.approx([0.1 * escapes * 100 + 0.9 * overkill * 5 for escapes, overkill in ends])
+    asked = replace(worth, escapes=Share(0, 3), unsure=(Share(1, 3), Share(0, 3)))
+    assert asked.cost(Costs(escape=100, overkill=0, look=2, defects=0.1))[0] == pytest.approx(0.1 / 3 * 2)
+    assert worth.cost(Costs(escape=0, overkill=0, defects=0.1)) == (0, 0, 0)
+    with pytest.raises(ConfigError, match="costs take both"):
+        worth.cost(Costs())
+    with pytest.raises(ConfigError, match="costs take both"):
+        Costs(escape=3)
+
+
+def test_what_could_be_either_is_no_escape_and_is_counted_apart():
+    kinds = ["good", "good", "dent", "dent", "dent"]
+    verdicts = [verdict(score, at) for at, score in enumerate([10, 60, 30, 70, 99])]
+    verdicts = [replace(one, unsure=50 < one.score < 95) for one in verdicts]
+    assert [one.word for one in verdicts] == ["good", "unsure", "good", "unsure", "reject"]
+    worth = evaluate(verdicts, kinds, PROMISE)
+    assert worth.escapes == Share(1, 3) and worth.overkill == Share(0, 2)
+    assert worth.unsure == (Share(1, 3), Share(1, 2)) and worth.kinds == {"dent": Share(2, 3)}
+    assert "Unsure: of defects 1 of 3" in worth.words(PROMISE)
+
+
+def test_a_photo_that_is_hot_all_over_is_foreign():
+    hot, spot = np.full((SIDE, SIDE), 9.0), np.zeros((SIDE, SIDE))
+    spot[:4, :4] = 9
+    assert verdict(9, 0, hot).foreign and not verdict(9, 0, spot).foreign
+    assert not verdict(9, 0, np.full((1, 1), 9.0)).foreign  # where no places are judged
+    half = np.zeros((SIDE, SIDE), bool)
+    half[:4, :4] = half[-1, -1] = True
+    assert replace(verdict(9, 0, spot), frame=Frame(region=half)).foreign  # outside the region nothing counts
+    assert "foreign" in str(verdict(9, 0, hot)) and verdict(9, 0, hot).cells()["foreign"] == "yes"
 
 
 def test_a_promise_is_broken_only_where_the_interval_says_so():

@@ -20,6 +20,7 @@ from visionft.cli import main
 from visionft.errors import CheckpointError, ConfigError, DataError
 from visionft.inspection import export as exporting
 from visionft.inspection import parity
+from visionft.inspection.doubt import Doubt
 from visionft.inspection.eye import Eye
 from visionft.inspection.eyes import chosen
 from visionft.inspection.frame import Frame
@@ -84,6 +85,7 @@ def fitted(*eyes: Eye, frame: Frame | None = None) -> Inspector:
     panel = Panel(backbone, eyes, frame or Frame())
     found = Inspector.learn(panel, parts(20, 0, SIZE), 0.05, IMAGES, Console(quiet=True))
     found.mm_per_pixel = 0.1
+    found.doubt = Doubt({"spot": [found.promise.threshold - 1] * 9}, 0.1)
     return found
 
 
@@ -119,11 +121,13 @@ def test_it_judges_as_the_inspector_does(inspector, some, file):
     ours, theirs = OnnxInspector(file).predict(some), inspector.predict(some)
     for one, other in zip(ours, theirs, strict=True):
         assert one.score == pytest.approx(other.score, abs=1e-3) and one.p_value == other.p_value
-        assert one.reject == other.reject and one.each == pytest.approx(other.each, abs=1e-3)
+        assert one.word == other.word and one.each == pytest.approx(other.each, abs=1e-3)
         assert one.size == other.size and one.scale == other.scale and one.mm_per_pixel == 0.1
         assert np.array_equal(one.mask, other.mask) and [r.box for r in one.regions] == [r.box for r in other.regions]
         assert np.abs(one.overlay.astype(int) - other.overlay).max() <= 1
     assert [one.reject for one in ours[3:]] == [True, True]
+    between = [inspector.promise.threshold - 0.5]
+    assert inspector.unsure(between, [False]).all() and not inspector.unsure(between, [True]).any()
 
 
 def test_several_photos_at_once_are_judged_as_each_alone(file, some):

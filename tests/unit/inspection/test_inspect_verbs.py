@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.inspection.striped import parts, spoiled
 from visionft.cli import main
+from visionft.inspection.inspector import Inspector
 
 EYES = "eyes=[{name: patches, layers: [1, 2]}]"
 
@@ -73,6 +74,21 @@ def test_defects_make_another_inspector_of_the_same_photos(run, photos, capsys):
     assert other.name == "run-defects" and json.loads((other / "run.json").read_text())["learnt"]["defects"] == 6
     assert main(["inspect", "evaluate", str(other), f"data={photos / 'test'}", "--quiet"]) == 0
     assert "Defects that pass: 0 of 6" in capsys.readouterr().out
+    report = (other / "report.html").read_text()
+    assert "Inspector, taught by defects" in report and "AUROC, held out" in report and "unsure" not in report
+
+
+def test_a_promise_about_defects_goes_with_the_inspector_and_costs_name_the_cheapest_budget(run, photos, capsys):
+    out = run.with_name("asked")
+    words = [f"data={photos / 'bad'}", "false_accept=0.2", f"out={out}"]
+    assert main(["inspect", "add-defects", str(run), *words, "--quiet"]) == 0
+    assert "At most 20 % of defects pass as good, by the scores of 6 held out" in (out / "report.html").read_text()
+    doubt = Inspector.load(out).doubt
+    assert doubt and len(doubt.scores["bad"]) == 6 and doubt.threshold == min(doubt.scores["bad"])
+    costs = ["costs.escape=50", "costs.defects=0.02"]
+    assert main(["inspect", "evaluate", str(out), f"data={photos / 'test'}", *costs, "--quiet"]) == 0
+    report = (out / "evaluation.html").read_text()
+    assert "and 1 without inspection; cheapest on these photos is a budget of" in report and "cost of a part" in report
 
 
 @pytest.mark.parametrize(
@@ -88,13 +104,18 @@ def test_defects_make_another_inspector_of_the_same_photos(run, photos, capsys):
         (["predict", "{good}", "{good}"], "holds no run"),
         (["evaluate", "{run}", "data={good}"], "holds no annotations"),
         (["add-defects", "{run}", "data={one}", "out={none}"], "takes 6 photos of them, and there are 1"),
+        (
+            ["add-defects", "{run}", "data={bad}", "false_accept=0.01", "out={none}"],
+            "needs at least 99 photos of defects",
+        ),
+        (["evaluate", "{run}", "data={test}", "costs.escape=9"], "costs take both: costs.escape=50 costs.defects=0.02"),
         (["fitt"], "there is no verb 'inspect fitt'; did you mean inspect fit?"),
     ],
 )
 def test_what_goes_wrong_is_said_with_what_would_work(run, photos, tmp_path, capsys, monkeypatch, words, said):
     monkeypatch.chdir(tmp_path)
-    places = {"good": photos / "good", "run": run, "test": photos / "test", "one": photos / "bad/00.png",
-              "none": tmp_path / "none.png"}  # fmt: skip
+    places = {"good": photos / "good", "run": run, "test": photos / "test", "bad": photos / "bad",
+              "one": photos / "bad/00.png", "none": tmp_path / "none.png"}  # fmt: skip
     more = ["weights=none", "backbone=test_resnet"] if words[0] == "fit" else []
     assert main(["inspect", *(word.format(**places) for word in words), *more, "--quiet"]) == 2
     assert said in capsys.readouterr().err

@@ -23,21 +23,22 @@ BOXES = 50  # regions of a verdict that are listed, the hottest ones
 TAIL = 1 << 16  # bytes at the end of a log among which the last line begins
 COLUMNS = (
     "time", "event", "frame", "verdict", "p_value", "score", "regions", "left", "top", "right", "bottom", "pixels",
-    "latency_ms", "dropped", "photo", "text",
+    "foreign", "latency_ms", "dropped", "photo", "text",
 )  # fmt: skip
 
 
 def row(shot: Shot, verdict: Verdict, latency: float) -> dict[str, Any]:
-    """What is said of one part, in plain JSON values; regions only of rejected ones, for they take time."""
-    regions, mm = verdict.regions[:BOXES] if verdict.reject else [], verdict.mm_per_pixel
+    """What is said of one part, in plain JSON values; regions only of those that do not pass, for they take time."""
+    regions, mm = [] if verdict.passes else verdict.regions[:BOXES], verdict.mm_per_pixel
     return {
-        "time": stamp(shot.time), "frame": shot.name, "verdict": "reject" if verdict.reject else "good",
+        "time": stamp(shot.time), "frame": shot.name, "verdict": verdict.word,
         "p_value": float(f"{verdict.p_value:.6g}"), "score": float(f"{verdict.score:.6g}"),
         "regions": [
             {"box": list(region.box), "pixels": region.pixels, **({"mm2": region.area(mm)} if mm else {})}
             for region in regions
         ],
         "latency_ms": round(1000 * latency, 2), "dropped": shot.dropped,
+        **({"foreign": True} if verdict.foreign else {}),
     }  # fmt: skip
 
 

@@ -41,12 +41,13 @@ class Outlets:
     def verdict(self, shot: Shot, verdict: Verdict, latency: float, *, patient: bool) -> None:
         """Hand on what was said of a part; the patient wait where more comes than can be written."""
         said = row(shot, verdict, latency)
-        if self.pictures and verdict.reject:
-            reject = Reject(self.folder / "rejects", shot, verdict)
-            said["photo"] = f"rejects/{reject.name}.png"
+        if self.pictures and not verdict.passes:
+            folder = "rejects" if verdict.reject else "unsure"
+            reject = Reject(self.folder / folder, shot, verdict)
+            said["photo"] = f"{folder}/{reject.name}.png"
             self.pictures.put(reject, patient=patient)
         self._line(said, patient)
-        if verdict.reject or not self.rejects_only:
+        if not verdict.passes or not self.rejects_only:
             self._send(said, patient)
 
     def event(self, event: Event) -> None:

@@ -34,6 +34,7 @@ class Watched:
 
     parts: int
     rejects: int
+    unsure: int  # that could be either, for a human to look at
     unjudged: int  # photos that could not be decoded or judged
     dropped: int  # photos of a camera that came faster than they were judged
     p50_ms: float  # from grab to verdict
@@ -45,7 +46,8 @@ class Watched:
 
     def __str__(self) -> str:
         share = f" ({100 * self.rejects / self.parts:.1f} %)" if self.parts else ""
-        rest = {"not judged": self.unjudged, **{f"{name} given up": count for name, count in self.given_up.items()}}
+        lost = {f"{name} given up": count for name, count in self.given_up.items()}
+        rest = {"unsure": self.unsure, "not judged": self.unjudged, **lost}
         told = [
             f"{self.parts:,} parts", f"{self.rejects:,} rejects{share}",
             f"{self.p50_ms:.1f} ms p50, {self.p99_ms:.1f} ms p99", f"{self.dropped:,} dropped",
@@ -64,6 +66,7 @@ class Line:
     console: Console
     latency: Latency = field(default_factory=Latency)
     rejects: int = 0
+    unsure: int = 0
     unjudged: int = 0
     dropped: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -81,14 +84,16 @@ class Line:
         took = time.perf_counter() - shot.grabbed
         self.latency.add(took)
         self.rejects += verdict.reject
+        self.unsure += verdict.unsure
         try:
             for tell in self.told:
                 if isinstance(event := tell(verdict), Event):
                     self.event(event)
         finally:
             self.outlets.verdict(shot, verdict, took, patient=source.patient)
-        if verdict.reject:
-            self.console.say(f"{shot.time:%H:%M:%S} reject: {shot.name}, p = {verdict.p_value:.3g}")
+        if not verdict.passes:
+            foreign = ", foreign: no photo of such a part?" if verdict.foreign else ""
+            self.console.say(f"{shot.time:%H:%M:%S} {verdict.word}: {shot.name}, p = {verdict.p_value:.3g}{foreign}")
 
     def event(self, event: Event) -> None:
         """Say and hand on what happened."""
@@ -105,9 +110,9 @@ class Line:
         """The tally so far."""
         p50, p99 = (1000 * self.latency.percentile(percent) for percent in (50, 99))
         return Watched(
-            self.latency.counts.total(), self.rejects, self.unjudged, self.dropped, round(p50, 2), round(p99, 2),
-            round(1000 * self.latency.slowest, 2), round(time.monotonic() - self.began, 1), self.outlets.given_up(),
-            ended,
+            self.latency.counts.total(), self.rejects, self.unsure, self.unjudged, self.dropped, round(p50, 2),
+            round(p99, 2), round(1000 * self.latency.slowest, 2), round(time.monotonic() - self.began, 1),
+            self.outlets.given_up(), ended,
         )  # fmt: skip
 
     def end(self, ended: str) -> Watched:

@@ -58,12 +58,12 @@ def opener(*sessions: Any) -> Callable[[], Any]:
 
 
 class Judge:
-    """Rejects what is bright, takes some time, and cannot judge what is black."""
+    """Rejects what is bright, is unsure from a shade on, takes some time, and cannot judge what is black."""
 
     images, panel = {"channels": 3, "white": 65535}, SimpleNamespace(frame=WHOLE)
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 0.0, unsure: float = np.inf) -> None:
+        self.seconds, self.unsure = seconds, unsure
 
     def judge(self, pixels: Any, names: Any) -> list[Verdict]:
         time.sleep(self.seconds)
@@ -76,6 +76,7 @@ class Judge:
             Verdict(
                 image=names[0], score=value, p_value=1 / (1 + value), reject=value > 120, each=(value,), places=places,
                 size=pixels[0].shape[:2], frame=WHOLE, scale=Scale(0.0, 120.0), mm_per_pixel=None, source=pixels, at=0,
+                unsure=self.unsure <= value <= 120,
             )
         ]  # fmt: skip
 

@@ -41,6 +41,14 @@ def test_a_film_is_judged_frame_by_frame_in_order_and_everything_is_written(film
     assert 2 <= last["p50_ms"] <= last["p99_ms"] <= last["slowest_ms"] * 1.01
 
 
+def test_what_could_be_either_has_pictures_of_its_own_and_is_counted(film, tmp_path):
+    found = watched(film, Judge(unsure=100), out=str(tmp_path))
+    assert (found.parts, found.rejects) == (12, 6) and 0 < found.unsure < 6
+    said = [row for row in rows(tmp_path)[:-1] if row["verdict"] == "unsure"]
+    assert len(said) == found.unsure and f"{found.unsure} unsure" in str(found)
+    assert all(row["photo"].startswith("unsure/") and (tmp_path / row["photo"]).is_file() for row in said)
+
+
 def test_a_table_says_the_same_and_is_gone_on_with(film, tmp_path):
     for _ in range(2):
         watched(film, out=str(tmp_path / "line"), log="csv", pictures=False, stop_after=10)
