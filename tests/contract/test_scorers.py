@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from visionft.inspection.coreset import coreset
 from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.scorer import Scorer
@@ -16,8 +17,8 @@ from visionft.testing import check_scorer
 
 
 @pytest.mark.parametrize("make", [
-    lambda: Neighbours(share=1.0), Gaussian, lambda: Gaussian(dims=3), lambda: Gaussian(aligned=True, cells=3),
-    lambda: Statistics(dims=4), Statistics,
+    lambda: Neighbours(share=1.0), lambda: Neighbours(share=1 / 6), Gaussian, lambda: Gaussian(dims=3),
+    lambda: Gaussian(aligned=True, cells=3), lambda: Statistics(dims=4), Statistics,
 ])  # fmt: skip
 def test_it_keeps_its_promises(make: Callable[[], Scorer]):
     check_scorer(make)
@@ -37,6 +38,15 @@ class Clamped(Neighbours):
         return super().score(patches, without=without).clamp_max(1.0)
 
 
+class Holed(Neighbours):
+    """Has one coreset of all patches, from which those of a fold are missing when it is left out."""
+
+    def settle(self) -> None:
+        self.bank, self.owner = (torch.cat(part) for part in zip(*self.held, strict=True))
+        kept = coreset(self.bank, round(self.share * self.seen))
+        self.bank, self.owner, self.held = self.bank[kept], self.owner[kept], []
+
+
 class Relative(Statistics):
     """Compares images with those beside them."""
 
@@ -46,8 +56,8 @@ class Relative(Statistics):
 
 
 @pytest.mark.parametrize(("make", "says"), [
-    (Forgetful, "leaving a fold out"), (lambda: Clamped(share=1.0), "never clamped"),
-    (Relative, "depends on those beside it"),
+    (Forgetful, "leaving a fold out"), (lambda: Holed(share=1 / 6), "leaving a fold out"),
+    (lambda: Clamped(share=1.0), "never clamped"), (Relative, "depends on those beside it"),
 ])  # fmt: skip
 def test_the_check_notices(make: Callable[[], Scorer], says: str):
     with pytest.raises(AssertionError, match=says):

@@ -20,7 +20,13 @@ AT_ONCE = 1024  # rows of the bank: their distances to some points stay in the c
 class Neighbours(Scorer):
     """The Euclidean distance to the nearest patch of a bank.
 
-    share: of all patches that the bank keeps, as a k-centre coreset
+    Every fold's patches have a coreset of their own, as large a part of the bank as any other's: what is left without a
+    fold is what would have been kept, had it never been there, and images held out score as new ones do. Without the
+    patches that a fold adds to one coreset of all, there are holes just where its images lie: by that they seemed .8,
+    .7 and .4 standard deviations odder than new ones (solar cells, magnetic tiles, cloth), for an AUROC .002 higher,
+    .004 higher and .027 higher; and it takes as many times longer as there are folds.
+
+    share: of all patches that the bank keeps, as k-centre coresets
     most: patches it keeps at most, whatever the share
     memory: megabytes that patches may take while it is fitted; a longer stream is thinned on the way
     """
@@ -38,7 +44,7 @@ class Neighbours(Scorer):
         self.seen = 0
 
     def take(self, patches: Tensor, fold: Tensor) -> None:
-        """Hold patches, each knowing the fold that it came from; a full memory is thinned to its coreset."""
+        """Hold patches, each knowing the fold that it came from; a full memory is thinned to coresets."""
         flat = patches.flatten(0, 2)
         self.held.append((flat, fold.to(torch.int16).repeat_interleave(len(flat) // len(patches))))
         self.seen += len(flat)
@@ -47,7 +53,7 @@ class Neighbours(Scorer):
             self.held = [_thinned(self.held, min(SPARE * self.most, room // 2))]
 
     def settle(self) -> None:
-        """Keep a coreset of all patches."""
+        """Keep coresets of all patches."""
         self.bank, self.owner = _thinned(self.held, min(self.most, max(1, round(self.share * self.seen))))
         self.held = []
 
@@ -74,6 +80,10 @@ def nearest(points: Tensor, bank: Tensor) -> Tensor:
 
 
 def _thinned(held: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
+    """So many patches in all, as many of each fold: its coreset."""
     points, owner = (torch.cat(part) for part in zip(*held, strict=True))
-    kept = coreset(points, count)
-    return points[kept], owner[kept]
+    folds, kept = owner.unique().tolist(), []
+    for at, fold in enumerate(folds):
+        own, share = (owner == fold).nonzero()[:, 0], count * (at + 1) // len(folds) - count * at // len(folds)
+        kept.append(own[coreset(points[own], max(1, share))])
+    return points[torch.cat(kept)], owner[torch.cat(kept)]

@@ -54,7 +54,7 @@ def test_it_finds_the_defect_and_where_it_is(backbone, good, bad):
     assert 36 <= y <= 56 and 4 <= x <= 24
 
 
-@pytest.mark.parametrize("scorer", [lambda: Neighbours(share=1.0), Gaussian, lambda: Statistics(dims=3)])
+@pytest.mark.parametrize("scorer", [lambda: Neighbours(share=1.0, most=100_000), Gaussian, lambda: Statistics(dims=3)])
 def test_held_out_scores_are_those_of_an_eye_that_never_saw_the_fold(backbone, good, scorer):
     whole = eye(scorer())
     learn([whole], backbone, good, FOLDS)

@@ -105,7 +105,8 @@ def test_a_defect_among_the_good_parts_is_named_and_hides_its_like_unless_it_is_
         assert found.learnt["suspects"][0].endswith("030.png") and len(found.learnt["suspects"]) <= 2
         assert len(found.promise.scores) == 31  # the promise counts all images
     alike, other = spoiled(parts(1, 3)[0]), parts(1, 2)[0]
-    assert dropped.predict(alike).p_value <= 2 / 32 < named.predict(alike).p_value
+    assert dropped.predict(alike).p_value <= 2 / 32 <= named.predict(alike).p_value
+    assert dropped.predict(alike).score > 20 * named.predict(alike).score
     assert not dropped.predict(other).reject
 
 
