@@ -21,6 +21,7 @@ from visionft.log import Console
 from . import files, signs
 from .asked import asked
 from .chapter import fitted_report, taught_report
+from .cheapest import cheapest
 from .doubt import Doubt, enough
 from .evaluate import Worth, evaluate
 from .evaluated import evaluated_report
@@ -105,8 +106,11 @@ class Inspector:
             runs.begin(Path(recipe.out), recipe, found.table.fingerprint)
         defects = cached(found.table, **self.images, store="off")
         self.panel, self.held, told = with_defects(self.panel, ready.pixels, defects, folds, console)
-        self.promise, self.scale, self.signs = standing(self.held, ready.pixels, rate, confidence)
         scores = [seen.score for seen in told]
+        if recipe.costs.escape is not None:
+            asked = Promise.of([seen.score for seen in self.held], rate, confidence)
+            rate = cheapest(asked, scores, recipe.costs).false_reject
+        self.promise, self.scale, self.signs = standing(self.held, ready.pixels, rate, confidence)
         self.doubt = Doubt.of(scores, found.kinds, recipe.false_accept) if recipe.false_accept else None
         self.learnt = {**self.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
                        "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip

@@ -47,15 +47,6 @@ class InspectFit(Photos):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectPredict:
-    """Judge photos: stop or go, with a p-value, and where."""
-
-    run: str = key("", "the run folder")
-    images: Any = key(None, "files, a folder, or arrays")
-    out: str | None = key(None, "a folder for verdicts.csv and, of rejected photos, overlays and masks; null prints")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Costs:
     """What mistakes cost, in any currency."""
 
@@ -69,6 +60,15 @@ class Costs:
         within(self, "defects", above=0, below=1)
         if (self.escape is None) != (self.defects is None):
             raise ConfigError("costs take both: costs.escape=50 costs.defects=0.02")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectPredict:
+    """Judge photos: stop or go, with a p-value, and where."""
+
+    run: str = key("", "the run folder")
+    images: Any = key(None, "files, a folder, or arrays")
+    out: str | None = key(None, "a folder for verdicts.csv and, of rejected photos, overlays and masks; null prints")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +97,7 @@ class AddDefects:
         "share of defects that may pass as good; photos that could be either are unsure, for a human to look at; 0.1 "
         "takes 9 defects (of a kind, for that kind's own promise), 0.01 99; null calls none unsure",
     )
+    costs: Costs = key(Costs(), "what mistakes cost: false_reject then becomes what is cheapest on photos held out")
     bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
     out: str | None = key(None, "the run folder to write; null adds -defects to the name of the first")
     report: bool = key(True, "write report.html")
