@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks import harness
-from benchmarks.measured import finetune_peers
+from benchmarks.measured_finetuning import finetune_peers
 from benchmarks.peers import job as jobs
 from benchmarks.peers import peft_lora, timm_loop
 from benchmarks.peers.job import Job, Order, Pace, paced

@@ -1,0 +1,50 @@
+"""Cells and tables of README's measured section."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def signed(row: Mapping[str, Any], name: str) -> str:
+    """A difference and its interval, where the row has it."""
+    return told(row, name, "+") if name in row else ""
+
+
+def machine(row: Mapping[str, Any]) -> str:
+    """Its processor in words."""
+    found = row["machine"]
+    cpu = found["cpu"].replace("(R)", "").replace(" Processor", "")
+    return f"{found['cores']} cores of an {cpu}"
+
+
+def median(values: Iterable[float], digits: int = 0) -> str:
+    """Nothing of no values."""
+    found = list(values)
+    return f"{statistics.median(found):.{digits}f}" if found else ""
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"
+
+
+def of(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines of a table in Markdown."""
+    return [f"| {' | '.join(map(str, row))} |" for row in (headers, ["---"] * len(headers), *rows)]
+
+
+def mean(rows: Rows, key: str) -> str:
+    """Over rows, with the standard deviation where there are several."""
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        return ""
+    return f"{values[0]:.3f}" if len(values) == 1 else spread(values)
+
+
+def told(row: Mapping[str, Any], key: str, sign: str) -> str:
+    """A value and its interval."""
+    return f"{row[key]:{sign}.3f} ({row[f'{key}_low']:{sign}.3f} to {row[f'{key}_high']:{sign}.3f})"
