@@ -224,7 +224,8 @@ def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> N
     """Raise AssertionError unless a one-class scorer keeps its promises; `make` gives a fresh one with its options.
 
     The promises: the same good parts in the same order give the same scores, however they are batched and whatever was
-    fitted before; leaving out a fold is never to have seen it; what is far from all good parts scores higher than they
+    fitted before; leaving out a fold is never to have seen it; images that it was fitted to are held out as if their
+    fold, or each of them, had not been there; what is far from all good parts scores higher than they
     do; images are judged one by one; a state brings everything back. `patches` (B h w D) are of good parts; they are
     drawn where none are given.
     """
@@ -250,6 +251,14 @@ def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> N
     without = make().fit([(given[kept], fold[kept])], folds)
     held = scorer.score(given[~kept], without=1), without.score(given[~kept])
     assert torch.allclose(*held, rtol=1e-3, atol=1e-4), "leaving a fold out is not the same as never having seen it"
+
+    parts, own = scorer.score_held(given[~kept], 1, whole=False), scorer.score_held(given[~kept], 1, whole=True)
+    assert torch.allclose(parts, held[0]), "of tiles, the whole fold must be left out: others are of the same images"
+    if not torch.allclose(own, held[0], rtol=1e-3, atol=1e-4):
+        rest = [torch.arange(len(given)) != at for at in (~kept).nonzero()[:, 0].tolist()]
+        each = torch.cat([make().fit([(given[some], fold[some])], folds).score(given[~some]) for some in rest])
+        apart, learnt = ((of - each).abs().mean() for of in (own, said[~kept]))
+        assert 3 * apart < learnt, "images held out are scored as if they had been learnt from"
 
     state = {name: tensor.clone() for name, tensor in scorer.state().items()}
     back = make().restore(state)

@@ -1,6 +1,6 @@
 """Is the promise kept? Over many draws of good images, how many of the other good images does the threshold reject?
 
-python -m benchmarks.quality.promise [--runs 200] [--data elpv textile]
+python -m benchmarks.quality.promise [--runs 200] [--data elpv "elpv, patches" "elpv, places" textile]
 
 A run draws the good images that an inspector is fitted to, at random, and counts what it rejects of all other good
 images of the data set: the monocrystalline solar cells with a defect probability of 0, and the flawless cloth. What the
@@ -37,7 +37,11 @@ from visionft.inspection.sight import Sight
 from visionft.inspection.stream import stream
 from visionft.log import Console
 
-EYES: dict[str, list[Any]] = {"textile": ["grain"], "elpv": [{"name": "whole", "scale": 0.5}]}
+EYES: dict[str, list[Any]] = {  # scorers of all kinds, at a resolution that leaves time for hundreds of runs
+    "textile": ["grain"], "elpv": [{"name": "whole", "scale": 0.5}],
+    "elpv, patches": [{"name": "patches", "scale": 0.5, "scorer": {"name": "neighbours", "most": 500}}],
+    "elpv, places": [{"name": "places", "scale": 0.5}],
+}  # fmt: skip
 READ = Reading(channels=3, white=255)
 CASES = ((100, 0.01, None), (200, 0.05, None), (299, 0.01, 0.95), (200, 0.05, 0.95))  # good images, budget, confidence
 
@@ -53,7 +57,7 @@ class Given(Sight):
 
 def good(data: str) -> Table:
     """The flawless images of a data set."""
-    if data == "textile":
+    if data.startswith("textile"):
         table = textile()
         return table.take(at for at, record in enumerate(table) if record.label == 0)
     table = elpv()
@@ -102,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Every data set and case."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--data", nargs="+", default=["textile", "elpv"], choices=[*EYES])
+    parser.add_argument("--data", nargs="+", default=[*EYES], choices=[*EYES])
     words = parser.parse_args(arguments)
     for data in words.data:
         for n, budget, confidence in CASES:

@@ -38,6 +38,13 @@ class Clamped(Neighbours):
         return super().score(patches, without=without).clamp_max(1.0)
 
 
+class Leaky(Gaussian):
+    """Scores images that are held out as any others."""
+
+    def score_held(self, patches: Tensor, fold: int, *, whole: bool) -> Tensor:
+        return self.score(patches, without=None if whole else fold)
+
+
 class Holed(Neighbours):
     """Has one coreset of all patches, from which those of a fold are missing when it is left out."""
 
@@ -57,7 +64,8 @@ class Relative(Statistics):
 
 @pytest.mark.parametrize(("make", "says"), [
     (Forgetful, "leaving a fold out"), (lambda: Holed(share=1 / 6), "leaving a fold out"),
-    (lambda: Clamped(share=1.0), "never clamped"), (Relative, "depends on those beside it"),
+    (lambda: Leaky(aligned=True, cells=3), "held out"), (lambda: Clamped(share=1.0), "never clamped"),
+    (Relative, "depends on those beside it"),
 ])  # fmt: skip
 def test_the_check_notices(make: Callable[[], Scorer], says: str):
     with pytest.raises(AssertionError, match=says):

@@ -95,16 +95,24 @@ def feed(
 
 def look(
     eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], *, inside: Bools | None = None,
-    without: int | None = None,
+    without: int | None = None, bad: bool = False,
 ) -> list[list[Seen]]:  # fmt: skip
-    """What each eye makes of each image (H W C), as if a fold of the good ones had not been learnt from."""
+    """What each eye makes of each image (H W C); `without` a fold, whose images these are, as if it had not seen them.
+
+    Of images that are `bad`, it has seen none unless it learns from defects.
+    """
     maps: list[list[list[Floats]]] = [[[] for _ in range(len(images))] for _ in eyes]
     sizes: dict[int, tuple[int, int]] = {}
     for patches, owners in stream([eye.sight for eye in eyes], backbone, images):
         sizes |= dict(owners)
         for eye, own in zip(eyes, maps, strict=True):
             if eye.sight in patches:
-                for one, owner in zip(eye.scorer.score(patches[eye.sight], without=without), owners, strict=True):
+                if without is None or (bad and not eye.scorer.learns_defects):
+                    found = eye.scorer.score(patches[eye.sight])
+                else:
+                    whole = all(len(eye.sight.tiles(*owner.size).corners) == 1 for owner in owners)
+                    found = eye.scorer.score_held(patches[eye.sight], without, whole=whole)
+                for one, owner in zip(found, owners, strict=True):
                     own[owner.at].append(one.double().numpy())
     return [
         [eye.joined(sizes[at], of, inside) for at, of in enumerate(own)] for eye, own in zip(eyes, maps, strict=True)
@@ -113,13 +121,13 @@ def look(
 
 def held_out(
     eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int, *, inside: Bools | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = None, bad: bool = False,
 ) -> list[list[Seen]]:  # fmt: skip
-    """What each eye makes of the good images that it has learnt from, each as if its fold had not been there."""
+    """What each eye makes of the good images, or the `bad` ones, that were shown to it, as if they had not been."""
     found: list[dict[int, Seen]] = [{} for _ in eyes]
     for fold in range(folds):
         places = range(fold, len(images), folds)
-        said = look(eyes, backbone, Chosen(images, places), inside=inside, without=fold)
+        said = look(eyes, backbone, Chosen(images, places), inside=inside, without=fold, bad=bad)
         for own, seen in zip(found, said, strict=True):
             own.update(zip(places, seen, strict=True))
         if progress:

@@ -23,6 +23,8 @@ class Head(Scorer):
     cross-validation over all images; each fold is then left out with that penalty.
     """
 
+    learns_defects = True
+
     def __init__(self) -> None:
         self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
         self.bad = torch.empty(0, dtype=torch.bool)

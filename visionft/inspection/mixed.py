@@ -39,12 +39,13 @@ def with_defects(
     for one in eyes:
         one.scorer.begin(folds)
     feed(eyes, panel.backbone, parts, folds, console.progress("good parts"))
-    feed([one for one in eyes if isinstance(one.scorer, Head)], panel.backbone, defects, folds, bad=True)
+    feed([one for one in eyes if one.scorer.learns_defects], panel.backbone, defects, folds, bad=True)
     for one in eyes:
         one.scorer.settle()
     inside = panel.frame.inside
     held = held_out(eyes, panel.backbone, parts, folds, inside=inside, progress=console.progress("good parts, fold"))
-    told = held_out(eyes, panel.backbone, defects, folds, inside=inside, progress=console.progress("defects, fold"))
+    progress = console.progress("defects, fold")
+    told = held_out(eyes, panel.backbone, defects, folds, inside=inside, progress=progress, bad=True)
     calm = [Calm.of([seen.score for seen in own]) for own in held]
     g, b = (_table(calm, said) for said in (held, told))
     prior = np.array([*panel.weights, *[0.0] * (len(eyes) - len(panel.weights))])

@@ -15,8 +15,11 @@ class Scorer:
 
     Every image of the good parts belongs to one of `folds` folds. `score(..., without=f)` answers as if fold f had not
     been fitted to, so that good parts can be scored that the scorer has, in effect, not seen; one pass over them does.
+    `score_held` does so as well as the scorer can.
     Options are keyword arguments of the constructor; `state` holds tensors only and `restore` reads them.
     """
+
+    learns_defects = False  # whether `take` is told of defects, too
 
     def fit(self, patches: Folded, folds: int) -> Self:
         """Learn from one pass over the good parts, in their order; the same order gives the same scorer."""
@@ -41,6 +44,14 @@ class Scorer:
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w, or B 1 1 where a scorer judges images as a whole."""
         raise NotImplementedError
+
+    def score_held(self, patches: Tensor, fold: int, *, whole: bool) -> Tensor:
+        """Score images that were fitted to, all of one fold, as if they had not been; B h w D -> as `score` does.
+
+        `whole` says that each of these is all of its image, not one tile of several: then it is enough to leave each
+        one out, which takes less away from what others taught.
+        """
+        return self.score(patches, without=fold)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `score` takes."""

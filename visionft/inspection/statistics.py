@@ -16,7 +16,7 @@ from .scorer import Scorer
 class Statistics(Scorer):
     """Judges images, not places: what is wrong everywhere (a pattern, a colour, a weave) hides from patches.
 
-    dims: directions that are kept, those in which good images differ most; what lies outside of them counts, too
+    dims: directions in which good images differ most; the mean variance along all others is added to every one
     """
 
     def __init__(self, *, dims: int = 64) -> None:
@@ -45,6 +45,14 @@ class Statistics(Scorer):
             self.known[without] = Cloud.of(self.rows if without is None else self.rows[self.fold != without], self.dims)
         return self.known[without].distance(described(patches)).view(-1, 1, 1)
 
+    def score_held(self, patches: Tensor, fold: int, *, whole: bool) -> Tensor:
+        """As `score` without the fold; of whole images, each as if only it had not been there."""
+        if not whole:
+            return self.score(patches, without=fold)
+        n = len(self.rows)
+        q, c = self.score(patches).double().square() / n, n / (n - 1)
+        return ((n - 1) * c**2 * q / (1 - c * q)).sqrt().float()  # Sherman and Morrison; the scale stays what it is
+
     def state(self) -> dict[str, Tensor]:
         """What is kept of each image, N 2D, and its fold."""
         return {"rows": self.rows, "fold": self.fold}
@@ -58,9 +66,10 @@ class Statistics(Scorer):
 
 @dataclass(frozen=True)
 class Cloud:
-    """A Gaussian of N rows with E features, of which some directions are known and the others share one variance.
+    """A Gaussian of N rows with E features of unit variance, a ridge added to its covariance.
 
-    Probabilistic principal components (Tipping and Bishop 1999), on features of unit variance.
+    The ridge is the mean variance along all but the first directions, as in probabilistic principal components (Tipping
+    and Bishop 1999): what N rows say of those is chance.
     """
 
     mean: Tensor  # E
@@ -75,10 +84,10 @@ class Cloud:
         n, width = rows.shape
         mean, spread = rows.mean(0), rows.std(0).clamp_min(1e-6)
         _, values, axes = torch.linalg.svd((rows - mean) / spread, full_matrices=False)
-        kept = max(1, min(dims, n // 2, width - 1))
-        scale = values / max(1, n - 1) ** 0.5
-        rest = (scale[kept:].square().sum() / max(1, width - kept)).sqrt().clamp_min(1e-6)
-        return cls(mean, spread, axes[:kept].T, torch.maximum(scale[:kept], rest), rest)
+        first = max(1, min(dims, n // 2, width - 1))
+        variance = values.square() / n
+        rest = (variance[first:].sum() / max(1, width - first)).clamp_min(1e-12)
+        return cls(mean, spread, axes.T, (variance + rest).sqrt(), rest.sqrt())
 
     def distance(self, rows: Tensor) -> Tensor:
         """Of N E, the Mahalanobis distance, N."""

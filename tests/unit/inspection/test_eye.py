@@ -54,17 +54,39 @@ def test_it_finds_the_defect_and_where_it_is(backbone, good, bad):
     assert 36 <= y <= 56 and 4 <= x <= 24
 
 
-@pytest.mark.parametrize("scorer", [lambda: Neighbours(share=1.0, most=100_000), Gaussian, lambda: Statistics(dims=3)])
+@pytest.mark.parametrize("scorer", [
+    lambda: Neighbours(share=1.0, most=100_000), Gaussian, lambda: Statistics(dims=3),
+])  # fmt: skip
 def test_held_out_scores_are_those_of_an_eye_that_never_saw_the_fold(backbone, good, scorer):
-    whole = eye(scorer())
+    tiled = Sight(layers=(1,), tile=48)  # several tiles an image: each is judged as if none of its fold had been there
+    whole = Eye(tiled, scorer())
     learn([whole], backbone, good, FOLDS)
     (held,) = held_out([whole], backbone, good, FOLDS)
     for fold in range(FOLDS):
-        other = eye(scorer())
+        other = Eye(tiled, scorer())
         learn([other], backbone, [image for at, image in enumerate(good) if at % FOLDS != fold], FOLDS)
         out = range(fold, len(good), FOLDS)
         for at, seen in zip(out, see(other, backbone, [good[at] for at in out]), strict=True):
             assert held[at].score == pytest.approx(seen.score, rel=2e-3)
+
+
+def test_an_image_of_one_tile_is_held_out_as_if_only_it_had_not_been_there(backbone, good):
+    places = {"aligned": True, "cells": 4}
+    whole = eye(Gaussian(**places), top=20)
+    learn([whole], backbone, good, FOLDS)
+    (held,), own = held_out([whole], backbone, good, FOLDS), see(whole, backbone, good)
+    for at, image in enumerate(good):
+        other = eye(Gaussian(**places), top=20)
+        learn([other], backbone, [*good[:at], *good[at + 1 :]], FOLDS)
+        (seen,) = see(other, backbone, [image])
+        assert held[at].score == pytest.approx(seen.score, rel=0.05) and own[at].score < 0.9 * seen.score
+
+
+def test_defects_were_never_seen_by_those_that_learn_from_good_parts_alone(backbone, good, bad):
+    ours = eye(Gaussian(aligned=True, cells=4))
+    learn([ours], backbone, good, FOLDS)
+    (held,) = held_out([ours], backbone, [bad] * 3, FOLDS, bad=True)
+    assert [one.score for one in held] == pytest.approx([one.score for one in see(ours, backbone, [bad] * 3)])
 
 
 def test_images_of_any_size_are_judged_one_by_one(backbone, good, bad):
