@@ -16,6 +16,7 @@ from visionft.log import Console
 
 from .inspector import Inspector
 from .learn import rehearse
+from .onnx import OnnxInspector
 from .verbs import AddDefects, InspectEvaluate, InspectExport, InspectFit, InspectPredict, InspectWatch
 from .verdict import Verdict
 from .where import shown
@@ -33,7 +34,8 @@ def predict(recipe: InspectPredict, *, console: Console) -> list[str]:
     """Judge photos, and write what was found where `out` says; returns a line for each photo."""
     if not recipe.run or recipe.images is None:
         raise ConfigError("say which inspector and which photos: visionft inspect predict runs/inspect PHOTO...")
-    inspector = Inspector.load(recipe.run)
+    exported = recipe.run.endswith(".onnx")
+    inspector = OnnxInspector(recipe.run) if exported else Inspector.load(recipe.run)
     found = inspector.predict(recipe.images, quiet=console.quiet)
     verdicts = found if isinstance(found, list) else [found]
     if recipe.out:

@@ -66,7 +66,7 @@ class Costs:
 class InspectPredict:
     """Judge photos: stop or go, with a p-value, and where."""
 
-    run: str = key("", "the run folder")
+    run: str = key("", "the run folder, or the ONNX file that was exported of it")
     images: Any = key(None, "files, a folder, or arrays")
     out: str | None = key(None, "a folder for verdicts.csv and, of rejected photos, overlays and masks; null prints")
 

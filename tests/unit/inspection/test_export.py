@@ -160,6 +160,19 @@ def test_it_runs_without_torch(inspector, some, file, tmp_path):
     assert f"{len(verdict.regions)} (40, 56) {verdict.mask.sum()} (40, 56, 3)" in done.stdout
 
 
+def test_the_command_line_judges_with_it(inspector, file, some, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "new.png"), some[4][:, :, ::-1])
+    assert main(["inspect", "predict", str(file), str(tmp_path / "new.png"), "--quiet"]) == 0
+    name, word, p, score = capsys.readouterr().out.strip().split("\t")[:4]
+    verdict = inspector.predict(some[4])
+    assert (
+        name.endswith("new.png")
+        and word == verdict.word == "reject"
+        and float(p) == pytest.approx(verdict.p_value, abs=1e-4)
+    )
+    assert float(score) == pytest.approx(verdict.score, abs=2e-3)
+
+
 def test_openvino_answers_alike(file, some):
     pytest.importorskip("openvino", reason='pip install "visionft[openvino]"')
     for one, other in zip(*(OnnxInspector(file, engine=name).predict(some) for name in ("onnxruntime", "openvino")),
