@@ -71,9 +71,11 @@ def taught_report(
     )
     truth, all_ = np.array([False] * len(held) + [True] * len(told)), [one.score for one in (*held, *told)]
     found, missed = auroc(np.array(all_), truth), [one for one in told if one.word == "good"]
+    unsure = [sum(one.unsure for one in some) for some in (told, held)]
     report.facts({
         "AUROC, held out": (found, *auroc_interval(np.array(all_), truth)),
         "defects that would pass as good": f"{len(missed)} of {len(told)}",
+        **({"unsure": f"{unsure[0]} defects, {unsure[1]} of {len(held)} good parts"} if doubt else {}),
     })  # fmt: skip
     report.heading("Defects that look most like good parts")
     pairs(report, sorted(told, key=lambda verdict: verdict.score)[:COUNT], "The lowest scores first")

@@ -25,21 +25,22 @@ from .promise import percent
 class Doubt:
     """Scores of defects by kind, of an inspector that has not learnt from them, and the share that may pass as good.
 
-    It is kept for all kinds together, as they occur here, and for each that has enough photos of its own.
+    It is kept for all kinds together, as they occur here, and with `by_kind` for each that has enough photos, too.
     """
 
     scores: Mapping[str, Sequence[float]]
     false_accept: float
+    by_kind: bool = False
 
     @classmethod
-    def of(cls, scores: npt.ArrayLike, kinds: Sequence[str], false_accept: float) -> Doubt:
+    def of(cls, scores: npt.ArrayLike, kinds: Sequence[str], false_accept: float, *, by_kind: bool = False) -> Doubt:
         """From held-out scores (N) and their kinds. Raises DataError where so few cannot support it."""
         values, names = np.asarray(scores, np.float64), np.asarray(kinds)
         if not np.isfinite(values).all():
             raise DataError(f"{(~np.isfinite(values)).sum()} of {len(values)} scores of defects are not finite")
         enough(len(values), false_accept)
         found = {str(kind): sorted(values[names == kind].tolist()) for kind in dict.fromkeys(kinds)}
-        return cls(found, false_accept)
+        return cls(found, false_accept, by_kind)
 
     @property
     def threshold(self) -> float:
@@ -60,19 +61,19 @@ class Doubt:
         own, count = self._own(), sum(map(len, self.scores.values()))
         few = [f"{kind} ({len(scores)})" for kind, scores in self.scores.items() if kind not in own]
         said = f"at most {percent(self.false_accept)} of defects pass as good, by the scores of {count} held out"
-        if len(own) > 1:
+        if own:
             said += f", and of each kind: {', '.join(own)}"
-        if few and len(self.scores) > 1:
+        if self.by_kind and few:
             said += f"; of {', '.join(few)} there are too few to promise it for them alone"
         return f"{said}; what could be either is unsure"
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values; `Doubt(**facts)` reads them."""
-        return {"scores": dict(self.scores), "false_accept": self.false_accept}
+        return {"scores": dict(self.scores), "false_accept": self.false_accept, "by_kind": self.by_kind}
 
     def _own(self) -> dict[str, Sequence[float]]:
-        """Of kinds that have enough photos, their scores."""
-        takes = least(self.false_accept)
+        """Of kinds that have a promise of their own, their scores."""
+        takes = least(self.false_accept) if self.by_kind else math.inf
         return {kind: scores for kind, scores in self.scores.items() if len(scores) >= takes}
 
 

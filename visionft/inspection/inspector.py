@@ -15,22 +15,20 @@ from visionft.arrays import Bools, Floats
 from visionft.data.cache import cached
 from visionft.data.decode import Reading
 from visionft.data.prepare import Chosen, prepare
-from visionft.errors import DataError
 from visionft.log import Console
 
-from . import files, signs
+from . import files
 from .asked import asked
-from .chapter import fitted_report, taught_report
-from .cheapest import cheapest
-from .doubt import Doubt, enough
+from .chapter import fitted_report
+from .doubt import Doubt
 from .evaluate import Worth, evaluate
 from .evaluated import evaluated_report
 from .eye import Seen
-from .learn import FOLDS, learnt, panel_of
-from .mixed import with_defects
+from .learn import learnt, panel_of, standing
 from .panel import Panel
 from .promise import Promise, check
-from .truth import read_defects, read_truth
+from .teach import teach
+from .truth import read_truth
 from .verbs import AddDefects, InspectEvaluate, InspectExport, InspectFit, InspectWatch
 from .verdict import Verdict
 from .where import Scale
@@ -92,37 +90,7 @@ class Inspector:
         too few, or the good photos, which are fitted to again, are not to be found where they were.
         """
         recipe = data if isinstance(data, AddDefects) else config.load(AddDefects, {"data": data, **words})
-        console, source = Console(quiet=quiet), recipe.good if recipe.good is not None else self.learnt.get("data")
-        if source is None:
-            raise DataError("the good photos are needed again: say good=...")
-        again = config.load(InspectFit, {"data": source, "bad": recipe.bad, **self.images})
-        ready = prepare(again, console, labelled=False)
-        found = read_defects(recipe.data, images=self.images, bad=recipe.bad, console=console)
-        rate, confidence, folds = self.promise.false_reject, self.promise.confidence, min(FOLDS, len(ready.table))
-        check(len(ready.table), rate, confidence)
-        if recipe.false_accept is not None:
-            enough(len(found.table), recipe.false_accept)
-        if recipe.out:
-            runs.begin(Path(recipe.out), recipe, found.table.fingerprint)
-        defects = cached(found.table, **self.images, store="off")
-        self.panel, self.held, told = with_defects(self.panel, ready.pixels, defects, folds, console)
-        scores = [seen.score for seen in told]
-        if recipe.costs.escape is not None:
-            asked = Promise.of([seen.score for seen in self.held], rate, confidence)
-            rate = cheapest(asked, scores, recipe.costs).false_reject
-        self.promise, self.scale, self.signs = standing(self.held, ready.pixels, rate, confidence)
-        self.doubt = Doubt.of(scores, found.kinds, recipe.false_accept) if recipe.false_accept else None
-        self.learnt = {**self.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
-                       "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip
-        console.say(self.promise.words())
-        if self.doubt:
-            console.say(self.doubt.words())
-        if recipe.out:
-            if recipe.report:
-                of = [(self.held, ready.table, ready.pixels), (told, found.table, defects)]
-                held, bad = (self.verdicts(seen, [one.name for one in table], pixels) for seen, table, pixels in of)
-                taught_report(self, held, bad, found.kinds, found.scan).write(Path(recipe.out) / "report.html")
-            self.save(recipe.out)
+        teach(self, recipe, Console(quiet=quiet))
         return self
 
     @classmethod
@@ -224,14 +192,6 @@ class Inspector:
     def load(cls, folder: str | Path) -> Inspector:
         """Read what `save` wrote. Raises CheckpointError when it is something else."""
         return cls(**files.load(Path(folder)))
-
-
-def standing(
-    held: Sequence[Seen], good: Sequence[np.ndarray], false_reject: float, confidence: float | None
-) -> tuple[Promise, Scale, Floats]:
-    """What follows from how good photos look to a panel that has not learnt from them: threshold, colours, signs."""
-    promise = Promise.of([seen.score for seen in held], false_reject, confidence)
-    return promise, Scale.of([seen.map for seen in held], promise.rank), signs.table(held, good)
 
 
 def _again(data: Any) -> str | None:

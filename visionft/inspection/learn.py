@@ -15,12 +15,14 @@ from visionft.data.prepare import Chosen, prepare
 from visionft.errors import DataError
 from visionft.log import Console, clock
 
+from . import signs
 from .eye import Seen
 from .eyes import chosen, said
 from .frame import Frame
 from .panel import Panel
-from .promise import check, least, percent
+from .promise import Promise, check, least, percent
 from .verbs import InspectFit
+from .where import Scale
 
 FOLDS = 10
 ODD = 0.05  # of all good images, those that are expected to be named as suspects by chance
@@ -48,6 +50,14 @@ def learnt(
     if odd:
         console.say(f"{len(odd)} of the good images look like none of the others: {', '.join(named[:10])}")
     return (_without(panel, good, odd, console) if odd and drop else held), named
+
+
+def standing(
+    held: Sequence[Seen], good: Sequence[np.ndarray], false_reject: float, confidence: float | None
+) -> tuple[Promise, Scale, Floats]:
+    """What follows from how good photos look to a panel that has not learnt from them: threshold, colours, signs."""
+    promise = Promise.of([seen.score for seen in held], false_reject, confidence)
+    return promise, Scale.of([seen.map for seen in held], promise.rank), signs.table(held, good)
 
 
 def suspects(scores: Sequence[float]) -> list[int]:

@@ -95,8 +95,9 @@ class AddDefects:
     false_accept: float | None = key(
         None,
         "share of defects that may pass as good; photos that could be either are unsure, for a human to look at; 0.1 "
-        "takes 9 defects (of a kind, for that kind's own promise), 0.01 99; null calls none unsure",
+        "takes 9 defects, 0.01 99; null calls none unsure",
     )
+    by_kind: bool = key(False, "keep that for each kind of defect that has so many photos, not only for all together")
     costs: Costs = key(Costs(), "what mistakes cost: false_reject then becomes what is cheapest on photos held out")
     bad: Literal["error", "skip"] = key("error", "what to do with files that cannot be decoded")
     out: str | None = key(None, "the run folder to write; null adds -defects to the name of the first")

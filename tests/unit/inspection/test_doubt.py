@@ -32,9 +32,11 @@ def test_a_new_defect_passes_as_rarely_as_was_said(n, false_accept):
 
 def test_each_kind_with_enough_photos_has_the_promise_for_itself():
     scores, kinds = [*range(100, 120), 5, 6, 7], ["dent"] * 20 + ["hair"] * 3
-    assert Doubt.of(scores, kinds, 0.15).threshold == 7 and "hair (3)" in Doubt.of(scores, kinds, 0.15).words()
-    more = Doubt.of([*scores, *range(1, 8)], kinds + ["hair"] * 7, 0.1)
-    assert more.threshold == 1 and "of each kind: dent, hair" in more.words()
+    one = Doubt.of(scores, kinds, 0.15, by_kind=True)
+    assert one.threshold == 7 and "of each kind: dent" in one.words() and "hair (3)" in one.words()
+    more, kinds = [*scores, *range(90, 97)], kinds + ["hair"] * 7
+    assert Doubt.of(more, kinds, 0.15, by_kind=True).threshold == 5  # the smallest of 10
+    assert Doubt.of(more, kinds, 0.15).threshold == 90 and "kind" not in Doubt.of(more, kinds, 0.15).words()
 
 
 def test_what_so_few_cannot_support_is_refused_with_what_they_can():

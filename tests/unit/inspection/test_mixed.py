@@ -41,7 +41,7 @@ def test_weights_are_where_the_loss_has_its_minimum():
 
     def loss(weights: np.ndarray, bias: float) -> float:
         value = np.logaddexp(0, good @ weights + bias).mean() / 2 + np.logaddexp(0, -(bad @ weights + bias)).mean() / 2
-        return float(value + 2 / 20 / 2 * ((weights - prior) ** 2).sum())
+        return float(value + 1 / 20 / 2 * ((weights - prior) ** 2).sum())
 
     found = weighed(good, bad, prior)
     biases = np.linspace(-3, 3, 601)
