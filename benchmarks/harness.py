@@ -85,7 +85,7 @@ def _rows(name: str) -> list[dict[str, Any]]:
     found, here = json.loads(path.read_text()), {"machine": machine(), "versions": versions()}
     head = {key: found[key] for key in ("command", "date", *here) if key in found}
     rows = [{**head, **row} for row in found["rows"]]
-    return [{key: value for key, value in row.items() if here.get(key) != value} for row in rows]
+    return [{key: value for key, value in row.items() if key not in here or here[key] != value} for row in rows]
 
 
 def machine() -> dict[str, Any]:

@@ -12,7 +12,8 @@ def promise(rows: Rows) -> list[str]:
     """How often thresholds of inspection kept what they promised."""
     lines = [
         [row["data"], row["good"], f"{row['budget']:.0%}", "on average" if row["confidence"] is None else "95 % sure",
-         f"{row['mean_rate']:.2%}", f"{row['limit']:.2%}", f"{row['share_exceeded']:.1%}", f"{row['share_proven']:.1%}"]
+         f"{row['mean_rate']:.2%}", f"{row['limit']:.2%}",
+         *(f"{row[f'share_{what}']:.1%}" for what in ("exceeded", "expected", "proven"))]
         for row in rows
     ]  # fmt: skip
     headers = [
@@ -23,6 +24,7 @@ def promise(rows: Rows) -> list[str]:
         "rejected, mean",
         "bound",
         "runs above the bound",
+        "expected of so few others",
         "proven",
     ]
     return [

@@ -83,7 +83,7 @@ def measured(data: str, some: Photos, base: Floats, objective: str, seed: int, m
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "pre"
         vf.pretrain(some.good, backbone=BACKBONE, weights=WEIGHTS, objective=objective, minutes=minutes, seed=seed,
-                    out=str(run), report=False, quiet=True)  # fmt: skip
+                    out=str(run), quiet=True)  # fmt: skip
         own, truth = scores(data, some, backbone=str(run)), some.defective
     both = (own + base) / 2
     return {

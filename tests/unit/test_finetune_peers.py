@@ -188,7 +188,7 @@ def test_rows_of_another_installation_stay_and_say_so_but_are_measured_again(
 ):
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
     here = harness.versions()
-    harness.write("toy", [{"case": "a"}, {"case": "b"}], "first", by="case")
+    harness.write("toy", [{"case": "a", "bound": None}, {"case": "b"}], "first", by="case")
     monkeypatch.setattr(harness, "versions", lambda: {"torch": "another"})
     assert harness.earlier("toy") == []
     harness.write("toy", [{"case": "b"}], "second", by="case")
@@ -196,4 +196,4 @@ def test_rows_of_another_installation_stay_and_say_so_but_are_measured_again(
     rows = json.loads((tmp_path / "toy.json").read_text())["rows"]
     assert [(row["case"], row.get("versions")) for row in rows] == [("a", here), ("b", None)]
     monkeypatch.setattr(harness, "versions", lambda: here)
-    assert [row["case"] for row in harness.earlier("toy")] == ["a"]
+    assert [(row["case"], row["bound"]) for row in harness.earlier("toy")] == [("a", None)]
