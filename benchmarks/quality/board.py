@@ -31,7 +31,7 @@ SMALL = 1024
 def layout(seed: int = 0) -> np.ndarray:
     """H W 3 of float32: the board as it was drawn."""
     rng = np.random.default_rng(seed)
-    board = np.empty((HEIGHT, WIDTH, 3), np.float32)
+    board = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     board[:] = (58, 92, 40)
     for _ in range(900):  # traces
         start, bends = rng.integers((0, 0), (WIDTH, HEIGHT)), rng.integers(-500, 500, (3, 2))
@@ -43,11 +43,11 @@ def layout(seed: int = 0) -> np.ndarray:
         cv2.circle(board, (x, y), int(rng.integers(8, 22)), (188, 180, 150), cv2.FILLED, cv2.LINE_AA)
     for _ in range(220):  # components, with print
         x, y, w, h = (int(one) for one in rng.integers((0, 0, 60, 40), (WIDTH - 400, HEIGHT - 300, 380, 260)))
-        shade = float(rng.integers(25, 70))
+        shade = int(rng.integers(25, 70))
         cv2.rectangle(board, (x, y), (x + w, y + h), (shade, shade, shade + 6), cv2.FILLED)
         text, size = f"{'RCUQ'[int(rng.integers(4))]}{int(rng.integers(999))}", float(rng.uniform(0.6, 1.6))
         cv2.putText(board, text, (x + 8, y + h // 2), cv2.FONT_HERSHEY_SIMPLEX, size, (215, 215, 210), 2, cv2.LINE_AA)
-    return board
+    return board.astype(np.float32)
 
 
 def photo(board: np.ndarray, seed: int, spot: bool) -> tuple[np.ndarray, tuple[int, int]]:
@@ -57,10 +57,10 @@ def photo(board: np.ndarray, seed: int, spot: bool) -> tuple[np.ndarray, tuple[i
     taken = cv2.warpAffine(board, shift, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
     x, y = (int(one) for one in rng.integers((50, 50), (WIDTH - 50, HEIGHT - 50)))
     if spot:
-        disc = cv2.circle(np.zeros((HEIGHT, WIDTH), np.float32), (x, y), SPOT // 2, 1.0, cv2.FILLED, cv2.LINE_AA)
-        part = (slice(y - SPOT, y + SPOT), slice(x - SPOT, x + SPOT))
+        part, blank = (slice(y - SPOT, y + SPOT), slice(x - SPOT, x + SPOT)), np.zeros((2 * SPOT, 2 * SPOT), np.uint8)
+        disc = cv2.circle(blank, (SPOT, SPOT), SPOT // 2, 255, cv2.FILLED, cv2.LINE_AA) / np.float32(255)
         way = 1 if taken[part].mean() < 120 else -1
-        taken[part] = taken[part] + way * STEP * disc[part][:, :, None]
+        taken[part] = taken[part] + way * STEP * disc[:, :, None]
     light = rng.uniform(0.95, 1.05) * np.linspace(1, rng.uniform(0.95, 1.05), WIDTH, dtype=np.float32)[None, :, None]
     noisy = taken * light + rng.standard_normal(taken.shape, np.float32) * 4
     return noisy.clip(0, 255).astype(np.uint8), (x, y)
