@@ -70,7 +70,7 @@ def taught_report(
         "Scores of good parts and defects, each judged by an inspector that has not learnt from it",
     )
     truth, all_ = np.array([False] * len(held) + [True] * len(told)), [one.score for one in (*held, *told)]
-    found, missed = auroc(np.array(all_), truth), [one for one in told if one.word == "good"]
+    found, missed = auroc(np.array(all_), truth), [one for one in told if one.passes]
     unsure = [sum(one.unsure for one in some) for some in (told, held)]
     report.facts({
         "AUROC, held out": (found, *auroc_interval(np.array(all_), truth)),

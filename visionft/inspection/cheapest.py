@@ -15,11 +15,9 @@ def cheapest(promise: Promise, defects: Sequence[float], costs: Costs) -> Promis
     """The promise among all that its good parts support by which a part is expected to cost least.
 
     That is escape x defects x (share of these held-out scores that pass) + overkill x (1 - defects) x (share of good
-    parts that it may reject). `costs` say both; of equals, the one that rejects least.
+    parts that it may reject); of equals, the one that rejects least.
     """
-    assert costs.escape is not None and costs.defects is not None
-    bad, good = costs.defects * costs.escape, (1 - costs.defects) * costs.overkill
-    n = len(promise.scores)
+    (bad, good), n = costs.prices(), len(promise.scores)
     budgets = [k / (n + 1) for k in range(1, n + 1) if least(k / (n + 1), promise.confidence) <= n]
     found = [dataclasses.replace(promise, false_reject=budget) for budget in budgets]
     prices = [bad * float(np.mean(np.asarray(defects) <= one.threshold)) + good * one.false_reject for one in found]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ class Doubt:
         found = {str(kind): sorted(values[names == kind].tolist()) for kind in dict.fromkeys(kinds)}
         return cls(found, false_accept, by_kind)
 
-    @property
+    @cached_property
     def threshold(self) -> float:
         """From it on, a part cannot be called good."""
         together = [score for scores in self.scores.values() for score in scores]

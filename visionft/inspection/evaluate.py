@@ -10,7 +10,7 @@ import numpy as np
 
 from visionft.annotations.marked import NO_DEFECT
 from visionft.arrays import Bools
-from visionft.errors import ConfigError, DataError
+from visionft.errors import DataError
 from visionft.evaluation.anomaly import Pixels, f1_max, span
 from visionft.evaluation.bootstrap import Bounded
 from visionft.evaluation.intervals import wilson
@@ -97,12 +97,9 @@ class Worth:
         escape x defects x escapes + overkill x (1 - defects) x overkill + look x what is unsure. Raises ConfigError
         where `costs` do not say what an escape costs and how many parts are defective.
         """
-        if costs.escape is None or costs.defects is None:
-            raise ConfigError("costs take both: costs.escape=50 costs.defects=0.02")
-        bad, good = costs.defects, 1 - costs.defects
-        terms = [(bad * costs.escape, self.escapes), (good * costs.overkill, self.overkill)]
-        if self.unsure:
-            terms += [(bad * costs.look, self.unsure[0]), (good * costs.look, self.unsure[1])]
+        terms = list(zip(costs.prices(), (self.escapes, self.overkill), strict=True))
+        if self.unsure and costs.defects is not None:
+            terms += zip((costs.defects * costs.look, (1 - costs.defects) * costs.look), self.unsure, strict=True)
         own = [[each * end for end in share.bounded] for each, share in terms if each]
         value, low, high = (sum(ends) for ends in zip(*own, strict=True)) if own else (0.0, 0.0, 0.0)
         return value, low, high

@@ -66,7 +66,7 @@ def _points(
     report: Report, inspector: Inspector, worth: Worth, verdicts: Sequence[Verdict], kinds: Sequence[str], costs: Costs
 ) -> None:
     """Escapes, overkill and, where mistakes have a price, the cost of a part, had another budget been promised."""
-    promise, asked = inspector.promise, costs.escape is not None
+    promise, asked = inspector.promise, costs.asked
     scores, defect = np.array([verdict.score for verdict in verdicts]), np.array([kind != NO_DEFECT for kind in kinds])
     points, rows = dict[float, Worth](), list[list[Cell]]()
     for budget in sorted({*BUDGETS, promise.false_reject}):
@@ -88,7 +88,7 @@ def _points(
 def _cheapest(points: Mapping[float, Worth], promised: float, costs: Costs) -> str:
     """Which budget costs least, in a sentence."""
     prices = {budget: point.cost(costs)[0] for budget, point in points.items()}
-    cheapest, idle = min(prices, key=lambda budget: prices[budget]), (costs.defects or 0) * (costs.escape or 0)
+    cheapest, idle = min(prices, key=lambda budget: prices[budget]), costs.prices()[0]
     return (
         f"Where an escape costs {costs.escape:g}, overkill {costs.overkill:g}, a look {costs.look:g}, and "
         f"{percent(costs.defects or 0)} of parts are defective, a part costs {prices[promised]:.3g} as promised, and "
@@ -99,7 +99,7 @@ def _cheapest(points: Mapping[float, Worth], promised: float, costs: Costs) -> s
 
 def _galleries(report: Report, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:
     of = list(zip(verdicts, kinds, strict=True))
-    escaped = sorted((v for v, kind in of if kind != NO_DEFECT and v.word == "good"), key=lambda v: v.score)
+    escaped = sorted((v for v, kind in of if kind != NO_DEFECT and v.passes), key=lambda v: v.score)
     unsure = sorted((v for v, _ in of if v.unsure), key=lambda v: -v.score)
     rejected = sorted((v for v, kind in of if kind == NO_DEFECT and v.reject), key=lambda v: -v.score)
     found = sorted((v for v, kind in of if kind != NO_DEFECT and v.reject), key=lambda v: -v.score)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from visionft.arrays import Bools, Floats
 from visionft.backbone import Backbone
@@ -18,7 +19,7 @@ from .frame import fitted
 from .scorer import Scorer
 from .scorers import make, words
 from .sight import Sight
-from .stream import stream
+from .stream import Owner, stream
 
 Progress = Callable[[int, int], None]
 
@@ -47,6 +48,13 @@ class Eye:
     def __post_init__(self) -> None:
         if self.top < 1:
             raise ConfigError(f"top={self.top} is a number of places, 1 or more")
+
+    def scored(self, patches: Tensor, owners: Sequence[Owner], fold: int | None) -> Tensor:
+        """What its scorer says of tiles (B h w D) and whose they are; those of a fold as if it had not seen them."""
+        if fold is None:
+            return self.scorer.score(patches)
+        whole = all(len(self.sight.tiles(*owner.size).corners) == 1 for owner in owners)
+        return self.scorer.score_held(patches, fold, whole=whole)
 
     def joined(self, size: tuple[int, int], maps: Sequence[Floats], inside: Bools | None = None) -> Seen:
         """What the tiles of an image say, together; `inside`, a mask of any resolution, says which places count."""
@@ -107,12 +115,8 @@ def look(
         sizes |= dict(owners)
         for eye, own in zip(eyes, maps, strict=True):
             if eye.sight in patches:
-                if without is None or (bad and not eye.scorer.learns_defects):
-                    found = eye.scorer.score(patches[eye.sight])
-                else:
-                    whole = all(len(eye.sight.tiles(*owner.size).corners) == 1 for owner in owners)
-                    found = eye.scorer.score_held(patches[eye.sight], without, whole=whole)
-                for one, owner in zip(found, owners, strict=True):
+                seen = without if eye.scorer.learns_defects or not bad else None
+                for one, owner in zip(eye.scored(patches[eye.sight], owners, seen), owners, strict=True):
                     own[owner.at].append(one.double().numpy())
     return [
         [eye.joined(sizes[at], of, inside) for at, of in enumerate(own)] for eye, own in zip(eyes, maps, strict=True)

@@ -49,7 +49,7 @@ class Statistics(Scorer):
         """As `score` without the fold; of whole images, each as if only it had not been there."""
         if not whole:
             return self.score(patches, without=fold)
-        n = len(self.rows)
+        n = torch.tensor(float(len(self.rows)), dtype=torch.float64)  # of one image alone nothing is known: nan
         q, c = self.score(patches).double().square() / n, n / (n - 1)
         return ((n - 1) * c**2 * q / (1 - c * q)).sqrt().float()  # Sherman and Morrison; the scale stays what it is
 

@@ -41,7 +41,7 @@ def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
     defects, folds = cached(found.table, **images, store="off"), min(FOLDS, len(ready.table))
     inspector.panel, inspector.held, told = with_defects(inspector.panel, ready.pixels, defects, folds, console)
     good, bad = ([seen.score for seen in some] for some in (inspector.held, told))
-    if recipe.costs.escape is not None:
+    if recipe.costs.asked:
         rate = cheapest(Promise.of(good, rate, confidence), bad, recipe.costs).false_reject
     inspector.promise, inspector.scale, inspector.signs = standing(inspector.held, ready.pixels, rate, confidence)
     console.say(inspector.promise.words())

@@ -59,7 +59,21 @@ class Costs:
         within(self, "escape", "overkill", "look", low=0)
         within(self, "defects", above=0, below=1)
         if (self.escape is None) != (self.defects is None):
+            self.prices()
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody has said what mistakes cost."""
+        return self.escape is not None
+
+    def prices(self) -> tuple[float, float]:
+        """What a part of the line costs where all defects pass, and where all good parts are rejected.
+
+        Raises ConfigError unless it was said what an escape costs and how many parts are defective.
+        """
+        if self.escape is None or self.defects is None:
             raise ConfigError("costs take both: costs.escape=50 costs.defects=0.02")
+        return self.defects * self.escape, (1 - self.defects) * self.overkill
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,11 @@ class Verdict:
         return self.places.size > 1 and float((places > self.scale.mark).mean()) > FOREIGN
 
     @property
+    def remark(self) -> str:
+        """What is to be said besides, if anything."""
+        return "foreign: no photo of such a part?" if self.foreign else ""
+
+    @property
     def pixels(self) -> np.ndarray:
         """The photo, H W C of uint8."""
         return self.source[self.at]
@@ -91,4 +96,4 @@ class Verdict:
 
     def __str__(self) -> str:
         told = f"{self.image}\t{self.word}\t{self.p_value:.4f}\t{self.score:.3f}"
-        return f"{told}\tforeign: no photo of such a part?" if self.foreign else told
+        return "\t".join(filter(None, [told, self.remark]))

@@ -92,8 +92,8 @@ class Line:
         finally:
             self.outlets.verdict(shot, verdict, took, patient=source.patient)
         if not verdict.passes:
-            foreign = ", foreign: no photo of such a part?" if verdict.foreign else ""
-            self.console.say(f"{shot.time:%H:%M:%S} {verdict.word}: {shot.name}, p = {verdict.p_value:.3g}{foreign}")
+            said = f"{shot.time:%H:%M:%S} {verdict.word}: {shot.name}, p = {verdict.p_value:.3g}"
+            self.console.say(", ".join(filter(None, [said, verdict.remark])))
 
     def event(self, event: Event) -> None:
         """Say and hand on what happened."""
