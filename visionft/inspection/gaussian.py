@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -63,13 +63,8 @@ class Gaussian(Scorer):
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w."""
-        mean, white = (of.unflatten(0, (self.side, self.side)) for of in self._whitened(without))
-        rows, columns = (dict(parts) for parts in self._grid(patches))
-        own = slice(None) if len(columns) == self.side else list(columns)
-        seats, back = _seats(list(columns.values()))
-        x = _taken(self._kept(patches) - self.origin, seats)
-        found = [_lengths(x[:, down], mean[row, own], white[row, own]) for row, down in rows.items()]
-        return _taken(torch.cat(found, 1), back)
+        rows, _, back = self._deviations(patches, without)
+        return _taken(torch.cat([_laid(z.square().sum(4).sqrt()) for z in rows.values()], 1), back)
 
     def score_held(self, patches: Tensor, fold: int, *, whole: bool) -> Tensor:
         """As `score` without the fold; of whole images, each as if only it had not been there.
@@ -79,18 +74,13 @@ class Gaussian(Scorer):
         """
         if not whole or not self.aligned:
             return self.score(patches, without=fold)
-        mean, white = (of.unflatten(0, (self.side, self.side)) for of in self._whitened(None))
-        rows, columns = (dict(parts) for parts in self._grid(patches))
-        seats, back = _seats(list(columns.values()))
-        real = torch.zeros(len(seats)).index_fill(0, back, 1).view(len(columns), -1)  # C w
-        x, count = _taken(self._kept(patches) - self.origin, seats), self.count.sum(0).view(self.side, self.side)
-        found = []
-        for row, down in rows.items():
-            cells, own = list(columns), x[:, down].unflatten(2, (len(columns), -1)).movedim(2, 0)  # C B h w D
-            z = (own.flatten(2, 3) - mean[row, cells][:, None, None]) @ white[row, cells][:, None]  # C B r D
-            mask = real[:, None].expand(-1, own.shape[2], -1).flatten(1)  # C r
-            lengths = _left_out(z * mask[:, None, :, None], count[row, cells], mask.sum(1))
-            found.append(lengths.view(own.shape[:4]).movedim(0, 2).flatten(2))
+        rows, own, back = self._deviations(patches, None)
+        count, found = self.count.sum(0).view(self.side, self.side), []
+        for row, z in rows.items():
+            real = torch.zeros(z.shape[0] * z.shape[3]).index_fill(0, back, 1).view(len(z), 1, -1)  # C 1 w
+            mask = real.expand(-1, z.shape[2], -1).flatten(1)  # C r: repeated places are not to count twice
+            lengths = _left_out(z.flatten(2, 3) * mask[:, None, :, None], count[row, own], mask.sum(1))
+            found.append(_laid(lengths.view(z.shape[:4])))
         return _taken(torch.cat(found, 1), back)
 
     def state(self) -> dict[str, Tensor]:
@@ -118,6 +108,19 @@ class Gaussian(Scorer):
     def _grid(self, patches: Tensor) -> list[list[tuple[int, slice]]]:
         """Which rows of cells, and then which columns, B h w D patches lie in, each with what lies in it."""
         return [_parts(length, self.side) for length in patches.shape[1:3]]
+
+    def _deviations(self, patches: Tensor, without: int | None) -> tuple[dict[int, Tensor], Any, Tensor]:
+        """Of each row of cells, whitened deviations (C B h w D) from their means; which columns of cells; the way back.
+
+        Cells are as wide as the widest; the places along the way back are those that patches have.
+        """
+        mean, white = (of.unflatten(0, (self.side, self.side)) for of in self._whitened(without))
+        rows, columns = (dict(parts) for parts in self._grid(patches))
+        own = slice(None) if len(columns) == self.side else list(columns)
+        seats, back = _seats(list(columns.values()))
+        x = _taken(self._kept(patches) - self.origin, seats)
+        found = {row: _whiten(x[:, down], mean[row, own], white[row, own]) for row, down in rows.items()}
+        return found, own, back
 
     def _whitened(self, without: int | None) -> tuple[Tensor, Tensor]:
         """Mean (cells D) and what makes the covariance of each cell the identity (cells D D).
@@ -176,9 +179,13 @@ def _taken(x: Tensor, columns: Tensor) -> Tensor:
     return x if len(columns) == x.shape[2] else x.index_select(2, columns)
 
 
-def _lengths(x: Tensor, mean: Tensor, white: Tensor) -> Tensor:
-    """B h w D -> B h w: whitened distances from the means (C D) of C cells, side by side along w."""
-    cells = x.unflatten(2, (len(mean), -1)).movedim(2, 0)  # C B h w/C D
-    z = (cells.flatten(1, 3) - mean[:, None]) @ white
-    found: Tensor = z.square().sum(2).sqrt().view(cells.shape[:4]).movedim(0, 2).flatten(2)
-    return found
+def _whiten(x: Tensor, mean: Tensor, white: Tensor) -> Tensor:
+    """B h w D -> C B h w/C D: whitened distances from the means (C D) of C cells, side by side along w."""
+    cells = x.unflatten(2, (len(mean), -1)).movedim(2, 0)
+    found: Tensor = (cells.flatten(1, 3) - mean[:, None]) @ white
+    return found.view(cells.shape)
+
+
+def _laid(lengths: Tensor) -> Tensor:
+    """C B h w -> B h C*w: cells side by side."""
+    return lengths.movedim(0, 2).flatten(2)
