@@ -61,6 +61,8 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], command: str, by: str | 
     With `by`, rows of earlier runs stay, each with its own `command` and `date`, unless these have the same value
     there; those of another machine or installation name that, too.
     """
+    if any({"machine", "versions"} & row.keys() for row in rows):
+        raise ValueError("machine and versions are those of the file; what else a contestant runs on is `installed`")
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     now = {"command": command, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}

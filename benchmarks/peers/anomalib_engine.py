@@ -53,7 +53,7 @@ def measured(job: Job) -> dict[str, Any]:
         if job.export:
             facts["export"] = exported(job, engine, model, images, root)
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    return facts | {"threads": job.threads, "workers": job.workers, "versions": versions}
+    return facts | {"threads": job.threads, "workers": job.workers, "installed": versions}
 
 
 def folders(job: Job, root: Path) -> tuple[Folder, Folder]:

@@ -45,7 +45,7 @@ def ready(job: Job) -> Start:
 
     def noted() -> tuple[Answer, dict[str, Any]]:
         answer, facts = start()
-        return answer, facts | {"versions": versions("torch", "timm", "fastai")}
+        return answer, facts | {"installed": versions("torch", "timm", "fastai")}
 
     return noted
 

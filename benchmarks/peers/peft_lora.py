@@ -27,7 +27,7 @@ def ready(job: Job) -> Start:
 
     def noted() -> tuple[Answer, dict[str, Any]]:
         answer, facts = start()
-        return answer, facts | {"versions": versions("torch", "timm", "peft")}
+        return answer, facts | {"installed": versions("torch", "timm", "peft")}
 
     return noted
 

@@ -100,4 +100,4 @@ def _read(config: dict[str, Any]) -> dict[str, Any]:
 
 def _noted(done: tuple[Answer, dict[str, Any]], of: dict[str, str]) -> tuple[Answer, dict[str, Any]]:
     answered, facts = done
-    return answered, facts | {"versions": of}
+    return answered, facts | {"installed": of}

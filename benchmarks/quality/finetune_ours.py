@@ -60,7 +60,7 @@ def _run(job: Job, **keys: Any) -> tuple[Answer, Facts]:
     fitted = done.fitted
     facts: Facts = {"steps": fitted.steps, "precision": fitted.precision, "stopped": fitted.stopped} if fitted else {}
     asked = {key: round(value, 3) if isinstance(value, float) else value for key, value in keys.items()}
-    facts |= {"keys": asked, "versions": versions("torch", "timm")}
+    facts |= {"keys": asked, "installed": versions("torch", "timm")}
     return lambda files: _answer(job, place / "run", files), facts
 
 

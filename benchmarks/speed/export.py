@@ -42,7 +42,7 @@ def ours(data: str, some: Photos, place: Path, *, openvino: bool) -> dict[str, A
         "tool": "ours", "batches": {"1": True, str(own["together"]): True}, "apart": own["apart"],
         "photos": own["photos"],
         "decided_otherwise": own["otherwise"], "file_mb": round(file.stat().st_size / 1e6, 1), "ms": told["latency"],
-        "parity": told["parity"], "versions": told["versions"],
+        "parity": told["parity"], "installed": told["versions"],
     }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def anomalib(model: str, some: Photos, place: Path, words: argparse.Namespace) -
     apart = [one["difference"] / one["largest_score"] for one in tried.values() if one["runs"]]
     return {
         "tool": model, "batches": {size: one["runs"] for size, one in tried.items()}, "apart": max(apart, default=None),
-        "ms": {"pytorch": {"p50_ms": told["model_ms"]["1"]}}, "export": told["export"], "versions": told["versions"],
+        "ms": {"pytorch": {"p50_ms": told["model_ms"]["1"]}}, "export": told["export"], "installed": told["installed"],
     }  # fmt: skip
 
 
