@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks.peers.inspected import Inspected
@@ -79,29 +80,37 @@ def alone(inspector: Any, job: Job) -> dict[str, dict[str, float]]:
     backbone, found = inspector.panel.backbone, dict[str, dict[str, float]](model_ms={}, backbone_ms={})
     for batch in BATCHES:
         some, names = [pixels[at] for at in range(batch)], [""] * batch
-        images = stacked(some)
+        stacks = stacked(some)
         with torch.no_grad(), answering(backbone):
-            floor = median_ms(backbone.maps, images, [1, 2, 3])
-        found["model_ms"][str(batch)] = round(median_ms(inspector.judge, some, names) / batch, 2)
+            floor = median_ms(partial(mapped, backbone, stacks))
+        found["model_ms"][str(batch)] = round(median_ms(partial(inspector.judge, some, names)) / batch, 2)
         found["backbone_ms"][str(batch)] = round(floor / batch, 2)
     return found
 
 
-def stacked(images: Sequence[Any]) -> Any:
-    """B C H W of uint8, as large as the smallest image."""
+def mapped(backbone: Any, stacks: Sequence[Any]) -> None:
+    """What the inspector asks of its backbone."""
+    for stack in stacks:
+        backbone.maps(stack, [1, 2, 3])
+
+
+def stacked(images: Sequence[Any]) -> list[Any]:
+    """Images of one size together, B C H W of uint8 each."""
     import torch
 
-    height, width = (min(image.shape[side] for image in images) for side in (0, 1))
-    parts = torch.stack([torch.from_numpy(image[:height, :width].copy()) for image in images])
-    return parts.movedim(-1, 1).contiguous(memory_format=torch.channels_last)
+    groups: dict[tuple[int, ...], list[Any]] = {}
+    for image in images:
+        groups.setdefault(image.shape, []).append(torch.from_numpy(image.copy()))
+    stacks = (torch.stack(group).movedim(-1, 1) for group in groups.values())
+    return [stack.contiguous(memory_format=torch.channels_last) for stack in stacks]
 
 
-def median_ms(step: Callable[..., object], *words: Any) -> float:
+def median_ms(step: Callable[[], object]) -> float:
     """Of REPEATS calls, after two that warm up."""
     times = []
     for _ in range(REPEATS + 2):
         began = time.perf_counter()
-        step(*words)
+        step()
         times.append(1000 * (time.perf_counter() - began))
     return statistics.median(times[2:])
 

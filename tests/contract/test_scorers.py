@@ -13,12 +13,14 @@ from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.scorer import Scorer
 from visionft.inspection.statistics import Statistics
+from visionft.inspection.student import Student
+from visionft.inspection.surroundings import Surroundings
 from visionft.testing import check_scorer
 
 
 @pytest.mark.parametrize("make", [
     lambda: Neighbours(share=1.0), lambda: Neighbours(share=1 / 6), Gaussian, lambda: Gaussian(dims=3),
-    lambda: Gaussian(aligned=True, cells=3), lambda: Statistics(dims=4), Statistics,
+    lambda: Gaussian(aligned=True, cells=3), lambda: Statistics(dims=4), Statistics, Student, Surroundings,
 ])  # fmt: skip
 def test_it_keeps_its_promises(make: Callable[[], Scorer]):
     check_scorer(make)
@@ -54,6 +56,13 @@ class Holed(Neighbours):
         self.bank, self.owner, self.held = self.bank[kept], self.owner[kept], []
 
 
+class Careless(Statistics):
+    """Once restored, leaves out a fold by leaving out nothing."""
+
+    def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
+        return super().score(patches, without=without if self.folds else None)
+
+
 class Relative(Statistics):
     """Compares images with those beside them."""
 
@@ -65,7 +74,7 @@ class Relative(Statistics):
 @pytest.mark.parametrize(("make", "says"), [
     (Forgetful, "leaving a fold out"), (lambda: Holed(share=1 / 6), "leaving a fold out"),
     (lambda: Leaky(aligned=True, cells=3), "held out"), (lambda: Clamped(share=1.0), "never clamped"),
-    (Relative, "depends on those beside it"),
+    (Relative, "depends on those beside it"), (Careless, "a fold that it does not know"),
 ])  # fmt: skip
 def test_the_check_notices(make: Callable[[], Scorer], says: str):
     with pytest.raises(AssertionError, match=says):

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.stats import binomtest, ks_2samp
 
 from visionft.arrays import Floats
 from visionft.errors import ConfigError
 
-from .coreset import coreset
+from .judging import Judging
 from .promise import Promise, percent
 from .signs import names, signs
 from .verdict import Verdict
-
-if TYPE_CHECKING:
-    from .inspector import Inspector
 
 REJECTS = "rejects"
 ALIKE = 1e-9  # of a sign's spread: below it, values differ by rounding alone
@@ -96,14 +91,18 @@ class Monitor:
         """Photos that passed since the alarm and show best what has changed: check them, and fit again with them."""
         if not self.drifting:
             return []
+        import torch
+
+        from .coreset import coreset
+
         rows = np.stack([row for _, row in self.drifting])
         scaled = torch.from_numpy((rows - rows.mean(0)) / (rows.std(0) + 1e-12)).float()
         return [self.drifting[int(at)][0] for at in coreset(scaled, count, batch=1)]
 
     @classmethod
-    def of(cls, inspector: Inspector, window: int = 50, alarm: float = 1e-3) -> Monitor:
+    def of(cls, inspector: Judging, window: int = 50, alarm: float = 1e-3) -> Monitor:
         """Of the good photos that an inspector was fitted to."""
-        return cls(inspector.signs, names(len(inspector.panel.eyes)), inspector.promise, window, alarm)
+        return cls(inspector.signs, names(inspector.signs.shape[1]), inspector.promise, window, alarm)
 
     def words(self, found: Sequence[Drift]) -> str:
         """An alarm in a sentence, with what to do."""

@@ -66,6 +66,10 @@ class Eye:
         counts = joined if inside is None else joined[fitted(inside, *joined.shape)]
         return Seen(highest(counts, self.top), joined, size)
 
+    def forget(self) -> None:
+        """Keep what judging new images takes, and let go of what it takes to judge those that were learnt from."""
+        self.scorer.restore(self.scorer.state())
+
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {"sight": self.sight.facts(), "scorer": words(self.scorer), "top": self.top}

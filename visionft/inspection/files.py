@@ -80,7 +80,12 @@ def _panel(run: Path, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> P
     eyes = [Eye.of(facts) for facts in info["eyes"]]
     for at, eye in enumerate(eyes):
         own = {key.split(".", 1)[1]: tensor for key, tensor in state.items() if key.split(".", 1)[0] == str(at)}
-        eye.scorer.restore(own)
+        try:
+            eye.scorer.restore(own)
+        except KeyError as missing:
+            raise CheckpointError(
+                f"{run} lacks {missing} of its eye {at + 1}: another version wrote it; fit it again"
+            ) from missing
     frame = Frame.of(region=run / REGION) if info["region"] else Frame.of(info["border"])
     calm = [Calm(*facts["calm"]) for facts in info["eyes"]]
     return Panel(backbone.eval(), eyes, frame, calm, [facts["weight"] for facts in info["eyes"]])

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .scorer import Scorer
+from .scorer import Solved
 
 RIDGE = 0.01  # of the mean variance, added to every variance: few images leave directions without any
 
 
-class Gaussian(Scorer):
+class Gaussian(Solved[tuple[Tensor, Tensor]]):
     """The Mahalanobis distance to the mean patch, of all places or, with `aligned`, of the same place.
 
     aligned: whether parts lie under the camera in the same way, so that every place has a Gaussian of its own
@@ -27,14 +27,14 @@ class Gaussian(Scorer):
     def __init__(self, *, aligned: bool = False, cells: int = 14, dims: int = 0) -> None:
         if cells < 1 or dims < 0:
             raise ConfigError(f"cells={cells} are at least 1, and dims={dims} at least 0")
+        super().__init__()
         self.aligned, self.cells, self.dims = aligned, cells, dims
         self.origin, self.count, self.sum, self.square = (torch.empty(0) for _ in range(4))
-        self.known: dict[int | None, tuple[Tensor, Tensor]] = {}
 
     def begin(self, folds: int) -> None:
         """Nothing is known of any fold."""
+        super().begin(folds)
         self.count, self.sum, self.square = torch.zeros(folds, self.side**2), torch.empty(0), torch.empty(0)
-        self.known = {}
 
     def take(self, patches: Tensor, fold: Tensor) -> None:
         """Add up counts, sums and products by fold, so that any fold can be left out afterwards."""
@@ -74,6 +74,7 @@ class Gaussian(Scorer):
         """
         if not whole or not self.aligned:
             return self.score(patches, without=fold)
+        self.require(fold)
         rows, own, back = self._deviations(patches, None)
         count, found = self.count.sum(0).view(self.side, self.side), []
         for row, z in rows.items():
@@ -84,13 +85,14 @@ class Gaussian(Scorer):
         return _taken(torch.cat(found, 1), back)
 
     def state(self) -> dict[str, Tensor]:
-        """Counts, sums and products by fold and place."""
-        return {"origin": self.origin, "count": self.count, "sum": self.sum, "square": self.square}
+        """What deviations are taken from, D, and of each cell its mean, D, and what whitens them, D D."""
+        mean, white = self.fitted()
+        return {"origin": self.origin, "mean": mean, "white": white}
 
     def restore(self, state: dict[str, Tensor]) -> Self:
-        """Take over what was added up."""
-        self.origin, self.count, self.sum, self.square = (state[key] for key in ("origin", "count", "sum", "square"))
-        self.known = {}
+        """Take over the Gaussians."""
+        self.keep((state["mean"], state["white"]))
+        self.origin = state["origin"]
         return self
 
     def _kept(self, patches: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ class Gaussian(Scorer):
 
         Cells are as wide as the widest; the places along the way back are those that patches have.
         """
-        mean, white = (of.unflatten(0, (self.side, self.side)) for of in self._whitened(without))
+        mean, white = (of.unflatten(0, (self.side, self.side)) for of in self.fitted(without))
         rows, columns = (dict(parts) for parts in self._grid(patches))
         own = slice(None) if len(columns) == self.side else list(columns)
         seats, back = _seats(list(columns.values()))
@@ -122,24 +124,22 @@ class Gaussian(Scorer):
         found = {row: _whiten(x[:, down], mean[row, own], white[row, own]) for row, down in rows.items()}
         return found, own, back
 
-    def _whitened(self, without: int | None) -> tuple[Tensor, Tensor]:
+    def solve(self, without: int | None) -> tuple[Tensor, Tensor]:
         """Mean (cells D) and what makes the covariance of each cell the identity (cells D D).
 
         A cell that has seen nothing, as images of other sizes have other places, is like all cells together.
         """
-        if without not in self.known:
-            keep = [f for f in range(len(self.count)) if f != without]
-            n, total, square = (of[keep].sum(0).double() for of in (self.count, self.sum, self.square))
-            none = n == 0
-            n[none], total[none], square[none] = n.sum(), total.sum(0), square.sum(0)
-            mean = total / n[:, None]
-            cov = square / n[:, None, None] - mean[:, :, None] * mean[:, None, :]
-            level = cov.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)[:, None, None]
-            eye = torch.eye(cov.shape[1], dtype=cov.dtype)
-            lower = torch.linalg.cholesky(cov + RIDGE * level * eye)
-            white = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).transpose(1, 2)
-            self.known[without] = mean.float(), white.float()
-        return self.known[without]
+        keep = [f for f in range(len(self.count)) if f != without]
+        n, total, square = (of[keep].sum(0).double() for of in (self.count, self.sum, self.square))
+        none = n == 0
+        n[none], total[none], square[none] = n.sum(), total.sum(0), square.sum(0)
+        mean = total / n[:, None]
+        cov = square / n[:, None, None] - mean[:, :, None] * mean[:, None, :]
+        level = cov.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)[:, None, None]
+        eye = torch.eye(cov.shape[1], dtype=cov.dtype)
+        lower = torch.linalg.cholesky(cov + RIDGE * level * eye)
+        white = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).transpose(1, 2)
+        return mean.float(), white.float()
 
 
 def _left_out(z: Tensor, n: Tensor, r: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ from visionft.errors import DataError
 from visionft.evaluation.probe import Probe, fit_probe
 
 from . import statistics
-from .scorer import Scorer
+from .scorer import Solved
 
 STEEPEST = 30.0  # odds beyond exp(30) are not told apart: the exponential would end at infinity
 
 
-class Head(Scorer):
+class Head(Solved[Probe]):
     """The odds that an image is defective, by means, spreads and extremes of every feature over places.
 
     Unlike other scorers it needs defects, too: `take` is told which they are. The penalty is chosen once, by
@@ -25,13 +25,9 @@ class Head(Scorer):
 
     learns_defects = True
 
-    def __init__(self) -> None:
-        self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
-        self.bad = torch.empty(0, dtype=torch.bool)
-        self.known: dict[int | None, Probe] = {}
-
     def begin(self, folds: int) -> None:
         """No image has been described."""
+        super().begin(folds)
         self.held: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def take(self, patches: Tensor, fold: Tensor, *, bad: bool = False) -> None:
@@ -41,31 +37,29 @@ class Head(Scorer):
     def settle(self) -> None:
         """Weights are found when they are asked for."""
         self.rows, self.fold, self.bad = (torch.cat(part) for part in zip(*self.held, strict=True))
-        self.held, self.known = [], {}
+        self.held = []
+
+    def solve(self, without: int | None) -> Probe:
+        """The head of all images, or of all but a fold's. Raises DataError where none has a defect."""
+        if not self.bad.any():
+            raise DataError("a head judges by defects, and has learnt from none")
+        penalty = None if without is None else self.fitted().l2
+        kept = torch.ones_like(self.bad) if without is None else self.fold != without
+        return fit_probe(self.rows[kept], self.bad[kept].long(), classes=2, l2=penalty)
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B 1 1."""
-        logits = self._probe(without).logits(described(patches))
+        logits = self.fitted(without).logits(described(patches))
         return (logits[:, 1] - logits[:, 0]).clamp(-STEEPEST, STEEPEST).exp().view(-1, 1, 1)
 
     def state(self) -> dict[str, Tensor]:
-        """What is kept of each image, N 4D, its fold, and whether it is defective."""
-        return {"rows": self.rows, "fold": self.fold, "bad": self.bad.to(torch.uint8)}
+        """Weights, 2 4D, and biases, 2, of good parts and of defects, and the penalty that they were found with."""
+        probe = self.fitted()
+        return {"weight": probe.weight, "bias": probe.bias, "l2": torch.tensor(probe.l2, dtype=torch.float64)}
 
     def restore(self, state: dict[str, Tensor]) -> Self:
-        """Take over what was kept."""
-        self.rows, self.fold, self.bad = state["rows"], state["fold"], state["bad"].bool()
-        self.known = {}
-        return self
-
-    def _probe(self, without: int | None) -> Probe:
-        if without not in self.known:
-            if not self.bad.any():
-                raise DataError("a head judges by defects, and has learnt from none")
-            penalty = None if without is None else self._probe(None).l2
-            kept = torch.ones_like(self.bad) if without is None else self.fold != without
-            self.known[without] = fit_probe(self.rows[kept], self.bad[kept].long(), classes=2, l2=penalty)
-        return self.known[without]
+        """Take over weights."""
+        return self.keep(Probe(state["weight"], state["bias"], float(state["l2"])))
 
 
 def described(patches: Tensor) -> Tensor:

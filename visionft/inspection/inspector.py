@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from .panel import Panel
 from .promise import Promise, check
 from .teach import teach
 from .truth import read_truth
-from .verbs import AddDefects, InspectEvaluate, InspectExport, InspectFit, InspectWatch
+from .verbs import AddDefects, InspectEvaluate, InspectExport, InspectFit
 from .verdict import Verdict
 from .where import Scale
 
@@ -164,19 +164,18 @@ class Inspector:
         """Write everything that `load` takes, run.json last."""
         return files.save(self, folder)
 
-    def watch(
-        self, source: Any, *, told: Sequence[Callable[[Verdict], object]] = (),
-        wanted: Callable[[np.ndarray], bool] | None = None, quiet: bool = False, **words: Any,
-    ) -> Watched:  # fmt: skip
-        """Judge what a camera, video or folder brings, as `visionft inspect watch` does, whose keys `words` are.
+    def gray(self) -> np.ndarray:
+        """A photo of nothing, H W C, that it can judge."""
+        frame = self.panel.frame
+        top, right, bottom, left = frame.border
+        height, width = (64 + top + bottom, 64 + left + right) if frame.region is None else frame.region.shape
+        return np.full((height, width, self.images["channels"]), 128, np.uint8)
 
-        `told` hear each verdict at once; `wanted` says of a frame whether a part is there to be judged. A source can
-        also be a function that opens a camera: something with grab, retrieve and release, as cv2.VideoCapture has.
-        """
-        from .line.watch import watch
+    def watch(self, source: Any, **words: Any) -> Watched:
+        """Judge what a camera, video or folder brings: see `visionft.inspection.line.watch.watching`."""
+        from .line.watch import watching
 
-        recipe = config.load(InspectWatch, {"source": source, **words})
-        return watch(self, recipe, told=told, wanted=wanted, console=Console(quiet=quiet))
+        return watching(self, source, **words)
 
     def export(self, out: str | Path, data: Any, *, quiet: bool = False, **words: Any) -> Exported:
         """Write one ONNX file, kept only if it answers as PyTorch does on photos as the camera takes them, of one size.

@@ -46,6 +46,8 @@ def with_defects(
     held = held_out(eyes, panel.backbone, parts, folds, inside=inside, progress=console.progress("good parts, fold"))
     progress = console.progress("defects, fold")
     told = held_out(eyes, panel.backbone, defects, folds, inside=inside, progress=progress, bad=True)
+    for one in eyes:
+        one.forget()
     calm = [Calm.of([seen.score for seen in own]) for own in held]
     g, b = (_table(calm, said) for said in (held, told))
     prior = np.array([*panel.weights, *[0.0] * (len(eyes) - len(panel.weights))])

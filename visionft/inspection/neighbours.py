@@ -40,8 +40,8 @@ class Neighbours(Scorer):
 
     def begin(self, folds: int) -> None:
         """No patch has been seen."""
+        self.folds, self.seen = folds, 0
         self.held: list[tuple[Tensor, Tensor]] = []
-        self.seen = 0
 
     def take(self, patches: Tensor, fold: Tensor) -> None:
         """Hold patches, each knowing the fold that it came from; a full memory is thinned to coresets."""
@@ -59,16 +59,18 @@ class Neighbours(Scorer):
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B h w."""
+        self.require(without)
         bank = self.bank if without is None else self.bank[self.owner != without]
         return nearest(patches.flatten(0, 2), bank).view(patches.shape[:3])
 
     def state(self) -> dict[str, Tensor]:
-        """The bank, K D, and the fold of each of its patches."""
-        return {"bank": self.bank, "owner": self.owner}
+        """The bank, K D."""
+        return {"bank": self.bank}
 
     def restore(self, state: dict[str, Tensor]) -> Self:
         """Take over a bank."""
-        self.bank, self.owner = state["bank"], state["owner"]
+        self.begin(0)
+        self.bank, self.owner = state["bank"], torch.empty(0, dtype=torch.int16)
         return self
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
 
-from visionft.arrays import Bools
+from visionft.arrays import Bools, Floats
+from visionft.data.decode import Reading
 from visionft.errors import CheckpointError, ConfigError, DataError, first_line
 from visionft.log import Console
 
@@ -19,6 +21,10 @@ from .asked import asked
 from .frame import Frame
 from .verdict import Verdict
 from .where import Scale
+
+if TYPE_CHECKING:
+    from .line.watch import Watched
+    from .promise import Promise
 
 OUTPUTS = ("score", "p_value", "reject", "each", "heat")
 KEY = "visionft"  # of the file's metadata: JSON
@@ -48,16 +54,28 @@ class OnnxInspector:
             raise CheckpointError(f"{file} is no inspector: `visionft inspect export` writes one")
         self.facts: dict[str, Any] = json.loads(told[KEY])
         self.size: tuple[int, int] = (self.facts["size"][0], self.facts["size"][1])
+        self.images: Reading = self.facts["images"]
         self.frame = Frame(tuple(self.facts["border"]), unpacked(self.facts["region"]))
         self.scale = Scale(**self.facts["scale"])
+
+    @cached_property
+    def signs(self) -> Floats:
+        """N S, of the good parts that it was fitted to, held out: see `visionft.inspection.signs`."""
+        return np.array(self.facts["signs"]["good"])
+
+    @cached_property
+    def promise(self) -> Promise:
+        """The promise that the file keeps."""
+        from .promise import Promise
+
+        return Promise.of(self.signs[:, 0], self.facts["false_reject"], self.facts["confidence"])
 
     def predict(self, images: Any, *, quiet: bool = True) -> Verdict | list[Verdict]:
         """Judge a file or an array (H W or H W C, uint8): one verdict; or a list of these or a folder: a list.
 
         Raises DataError naming a file that cannot be read, or that is of another size.
         """
-        how = self.facts["images"]
-        return asked(images, how, lambda pixels, names: self.judge(pixels, names, Console(quiet=quiet)))
+        return asked(images, self.images, lambda pixels, names: self.judge(pixels, names, Console(quiet=quiet)))
 
     def judge(
         self, pixels: Sequence[np.ndarray], names: Sequence[str], console: Console | None = None
@@ -71,6 +89,16 @@ class OnnxInspector:
             found.append(self._verdict(name, self.run(np.ascontiguousarray(image[None])), pixels, at))
             progress(at + 1, len(names))
         return found
+
+    def gray(self) -> np.ndarray:
+        """A photo of nothing, H W C."""
+        return np.full((*self.size, self.images["channels"]), 128, np.uint8)
+
+    def watch(self, source: Any, **words: Any) -> Watched:
+        """Judge what a camera, video or folder brings, as `Inspector.watch` does."""
+        from .line.watch import watching
+
+        return watching(self, source, **words)
 
     def _verdict(self, name: str, said: Sequence[np.ndarray], pixels: Sequence[np.ndarray], at: int) -> Verdict:
         score, p, reject, each, heat = (output[0] for output in said)

@@ -34,9 +34,7 @@ def predict(recipe: InspectPredict, *, console: Console) -> list[str]:
     """Judge photos, and write what was found where `out` says; returns a line for each photo."""
     if not recipe.run or recipe.images is None:
         raise ConfigError("say which inspector and which photos: visionft inspect predict runs/inspect PHOTO...")
-    exported = recipe.run.endswith(".onnx")
-    inspector = OnnxInspector(recipe.run) if exported else Inspector.load(recipe.run)
-    found = inspector.predict(recipe.images, quiet=console.quiet)
+    found = _judging(recipe.run).predict(recipe.images, quiet=console.quiet)
     verdicts = found if isinstance(found, list) else [found]
     if recipe.out:
         write(verdicts, Path(recipe.out))
@@ -69,7 +67,7 @@ def watch(recipe: InspectWatch, *, console: Console) -> list[str]:
         raise ConfigError("say which inspector and what it watches: visionft inspect watch runs/inspect source=0")
     from .line.watch import watch
 
-    return [str(watch(Inspector.load(recipe.run), recipe, console=console))]
+    return [str(watch(_judging(recipe.run), recipe, console=console))]
 
 
 def export(recipe: InspectExport, *, console: Console) -> list[str]:
@@ -79,6 +77,11 @@ def export(recipe: InspectExport, *, console: Console) -> list[str]:
     from .export import export
 
     return export(Inspector.load(recipe.run), recipe, console=console).lines()
+
+
+def _judging(run: str) -> Inspector | OnnxInspector:
+    """The inspector of a run folder, or an exported one."""
+    return OnnxInspector(run) if run.endswith(".onnx") else Inspector.load(run)
 
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> None:

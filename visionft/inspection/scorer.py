@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
@@ -20,6 +20,7 @@ class Scorer:
     """
 
     learns_defects = False  # whether `take` is told of defects, too
+    folds = 0  # that it can do without: none before `begin`, and none after `restore`
 
     def fit(self, patches: Folded, folds: int) -> Self:
         """Learn from one pass over the good parts, in their order; the same order gives the same scorer."""
@@ -53,10 +54,46 @@ class Scorer:
         """
         return self.score(patches, without=fold)
 
+    def require(self, fold: int | None) -> None:
+        """Raise KeyError unless this fold can be left out."""
+        if fold is not None and not 0 <= fold < self.folds:
+            raise KeyError(f"fold {fold} cannot be left out: {self.folds or 'none'} are known")
+
     def state(self) -> dict[str, Tensor]:
-        """Everything that `score` takes."""
+        """Everything that `score` takes for new images."""
         raise NotImplementedError
 
     def restore(self, state: dict[str, Tensor]) -> Self:
-        """Become the scorer that said this."""
+        """Become the scorer that said this, for new images."""
         raise NotImplementedError
+
+
+Fit = TypeVar("Fit")
+
+
+class Solved(Scorer, Generic[Fit]):
+    """A scorer that keeps what every fold adds, and solves for a fit when one is asked for."""
+
+    def __init__(self) -> None:
+        self.known: dict[int | None, Fit] = {}  # fits to all that was taken, under None, or to all but a fold
+
+    def begin(self, folds: int) -> None:
+        """Forget every fit."""
+        self.folds, self.known = folds, {}
+
+    def solve(self, without: int | None) -> Fit:
+        """A fit to all that was taken, or to all but a fold."""
+        raise NotImplementedError
+
+    def fitted(self, without: int | None = None) -> Fit:
+        """That fit, solved for once. Raises KeyError for a fold that is not known."""
+        self.require(without)
+        if without not in self.known:
+            self.known[without] = self.solve(without)
+        return self.known[without]
+
+    def keep(self, fit: Fit) -> Self:
+        """Have this fit and no other: folds cannot be left out any more."""
+        self.begin(0)
+        self.known[None] = fit
+        return self

@@ -11,9 +11,12 @@ from .head import Head
 from .neighbours import Neighbours
 from .scorer import Scorer
 from .statistics import Statistics
+from .student import Student
+from .surroundings import Surroundings
 
 SCORERS: dict[str, type[Scorer]] = {
-    "neighbours": Neighbours, "gaussian": Gaussian, "statistics": Statistics,
+    "neighbours": Neighbours, "gaussian": Gaussian, "statistics": Statistics, "student": Student,
+    "surroundings": Surroundings,
     "head": Head,  # takes defects, too: see `mixed`
 }  # fmt: skip
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from visionft.arrays import Floats
 
-from .eye import Seen
+if TYPE_CHECKING:
+    from .eye import Seen
 
 PIXELS = ("brightness", "contrast", "sharpness")
 
 
-def names(eyes: int) -> list[str]:
-    """What `signs` holds, in its order, of an inspector with so many eyes."""
-    return ["score", *(f"eye {at + 1}" for at in range(eyes)), *PIXELS]
+def names(count: int) -> list[str]:
+    """What so many `signs` are, in their order: the score, each eye's, and what the pixels say."""
+    return ["score", *(f"eye {at + 1}" for at in range(count - 1 - len(PIXELS))), *PIXELS]
 
 
 def signs(score: float, each: Sequence[float], photo: np.ndarray) -> Floats:

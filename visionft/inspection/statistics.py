@@ -10,10 +10,10 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .scorer import Scorer
+from .scorer import Solved
 
 
-class Statistics(Scorer):
+class Statistics(Solved["Cloud"]):
     """Judges images, not places: what is wrong everywhere (a pattern, a colour, a weave) hides from patches.
 
     dims: directions in which good images differ most; the mean variance along all others is added to every one
@@ -22,12 +22,14 @@ class Statistics(Scorer):
     def __init__(self, *, dims: int = 64) -> None:
         if dims < 1:
             raise ConfigError(f"dims={dims} are at least 1")
+        super().__init__()
         self.dims = dims
         self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
-        self.known: dict[int | None, Cloud] = {}
 
     def begin(self, folds: int) -> None:
         """No image has been described."""
+        super().begin(folds)
+        self.rows, self.fold = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
         self.held: list[tuple[Tensor, Tensor]] = []
 
     def take(self, patches: Tensor, fold: Tensor) -> None:
@@ -37,31 +39,32 @@ class Statistics(Scorer):
     def settle(self) -> None:
         """Clouds are fitted when they are asked for."""
         self.rows, self.fold = (torch.cat(part) for part in zip(*self.held, strict=True))
-        self.held, self.known = [], {}
+        self.held = []
+
+    def solve(self, without: int | None) -> Cloud:
+        """The cloud of all images, or of all but a fold's."""
+        return Cloud.of(self.rows if without is None else self.rows[self.fold != without], self.dims)
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:
         """B h w D -> B 1 1."""
-        if without not in self.known:
-            self.known[without] = Cloud.of(self.rows if without is None else self.rows[self.fold != without], self.dims)
-        return self.known[without].distance(described(patches)).view(-1, 1, 1)
+        return self.fitted(without).distance(described(patches)).view(-1, 1, 1)
 
     def score_held(self, patches: Tensor, fold: int, *, whole: bool) -> Tensor:
         """As `score` without the fold; of whole images, each as if only it had not been there."""
         if not whole:
             return self.score(patches, without=fold)
+        self.require(fold)
         n = torch.tensor(float(len(self.rows)), dtype=torch.float64)  # of one image alone nothing is known: nan
         q, c = self.score(patches).double().square() / n, n / (n - 1)
         return ((n - 1) * c**2 * q / (1 - c * q)).sqrt().float()  # Sherman and Morrison; the scale stays what it is
 
     def state(self) -> dict[str, Tensor]:
-        """What is kept of each image, N 2D, and its fold."""
-        return {"rows": self.rows, "fold": self.fold}
+        """The cloud of all images."""
+        return vars(self.fitted()).copy()
 
     def restore(self, state: dict[str, Tensor]) -> Self:
-        """Take over what was kept."""
-        self.rows, self.fold = state["rows"], state["fold"]
-        self.known = {}
-        return self
+        """Take over a cloud."""
+        return self.keep(Cloud(**state))
 
 
 @dataclass(frozen=True)

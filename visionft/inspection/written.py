@@ -19,6 +19,7 @@ from visionft.errors import ConfigError, first_line
 from .eyes import said
 from .graph import Graph
 from .onnx import KEY, OUTPUTS, packed
+from .signs import names
 
 if TYPE_CHECKING:
     from .inspector import Inspector
@@ -79,6 +80,8 @@ def facts(inspector: Inspector, size: tuple[int, int]) -> Mapping[str, Any]:
         "visionft": __version__, "opset": OPSET, "size": list(size), "images": dict(inspector.images),
         "mm_per_pixel": inspector.mm_per_pixel,
         "promise": promise.words(), "false_reject": promise.false_reject, "threshold": promise.threshold,
+        "confidence": promise.confidence,
+        "signs": {"of": names(inspector.signs.shape[1]), "good": inspector.signs.tolist()},
         "doubt": doubt and doubt.words(), "unsure_from": doubt and doubt.threshold,
         "good": len(promise.scores), "scale": dataclasses.asdict(inspector.scale), "border": list(panel.frame.border),
         "region": packed(panel.frame.region), "box": list(panel.frame.box(*size)), "backbone": panel.backbone.name,

@@ -30,7 +30,7 @@ def verdict(score: float | None = None, pixels: np.ndarray | None = None, name: 
 
 def monitor(**words) -> Monitor:
     good = [verdict() for _ in range(200)]
-    return Monitor(table(good, [v.pixels for v in good]), names(1), Promise.of([v.score for v in good], 0.01), **words)
+    return Monitor(table(good, [v.pixels for v in good]), names(5), Promise.of([v.score for v in good], 0.01), **words)
 
 
 def test_unchanged_photos_alarm_no_oftener_than_it_says():

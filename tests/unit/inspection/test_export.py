@@ -64,6 +64,10 @@ class Bright(Scorer):
     def state(self):
         return {"mean": self.mean}
 
+    def restore(self, state):
+        self.mean = state["mean"]
+        return self
+
 
 class Hesitant(Bright):
     """Looks at values before it decides what to do."""
@@ -158,6 +162,22 @@ def test_it_runs_without_torch(inspector, some, file, tmp_path):
     verdict = inspector.predict(str(photo))
     assert done.stdout.split("\t")[1:3] == str(verdict).split("\t")[1:3]
     assert f"{len(verdict.regions)} (40, 56) {verdict.mask.sum()} (40, 56, 3)" in done.stdout
+
+
+def test_it_watches_a_line_as_the_inspector_does(inspector, file, some, tmp_path, capsys):
+    for at, photo in enumerate(some):
+        cv2.imwrite(str(tmp_path / f"{at}.png"), photo[..., ::-1])
+    exported, words = OnnxInspector(file), {"stop_after": 5, "alarm": 1e-3, "quiet": True}
+    ours, theirs = exported.watch(str(tmp_path), **words), inspector.watch(str(tmp_path), **words)
+    assert (ours.parts, ours.rejects, ours.unsure) == (
+        theirs.parts,
+        theirs.rejects,
+        theirs.unsure,
+    ) and ours.rejects >= 2
+    assert np.array_equal(exported.signs, inspector.signs) and exported.promise.words() == inspector.promise.words()
+    assert exported.promise.threshold == inspector.promise.threshold
+    assert main(["inspect", "watch", str(file), str(tmp_path), "stop_after=5", "--quiet"]) == 0
+    assert capsys.readouterr().out.startswith("5 parts")
 
 
 def test_the_command_line_judges_with_it(inspector, file, some, tmp_path, capsys):

@@ -6,12 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from visionft import config
 from visionft.errors import ConfigError, DataError, first_line
 from visionft.inspection.drift import Monitor
+from visionft.inspection.judging import Judging
 from visionft.inspection.verbs import InspectWatch
 from visionft.inspection.verdict import Verdict
 from visionft.interrupt import interruptible
@@ -21,9 +23,6 @@ from .latency import Latency
 from .outlets import Outlets
 from .shots import Event, Shot, Source, Wanted, now, stamp
 from .source import opened
-
-if TYPE_CHECKING:
-    from visionft.inspection.inspector import Inspector
 
 Told = Callable[[Verdict], object]  # an Event that it returns is said and logged
 
@@ -60,7 +59,7 @@ class Watched:
 class Line:
     """An inspector, where its verdicts go, and the tally of both."""
 
-    inspector: Inspector
+    inspector: Judging
     outlets: Outlets
     told: Sequence[Told]
     console: Console
@@ -126,8 +125,21 @@ class Line:
         return self.watched(ended)
 
 
+def watching(
+    inspector: Judging, source: Any, *, told: Sequence[Told] = (),
+    wanted: Callable[[np.ndarray], bool] | None = None, quiet: bool = False, **words: Any,
+) -> Watched:  # fmt: skip
+    """Judge what a camera, video or folder brings, as `visionft inspect watch` does, whose keys `words` are.
+
+    `told` hear each verdict at once; `wanted` says of a frame whether a part is there to be judged. A source can also
+    be a function that opens a camera: something with grab, retrieve and release, as cv2.VideoCapture has.
+    """
+    recipe = config.load(InspectWatch, {"source": source, **words})
+    return watch(inspector, recipe, told=told, wanted=wanted, console=Console(quiet=quiet))
+
+
 def watch(
-    inspector: Inspector, recipe: InspectWatch, *, told: Sequence[Told] = (), wanted: Wanted | None = None,
+    inspector: Judging, recipe: InspectWatch, *, told: Sequence[Told] = (), wanted: Wanted | None = None,
     console: Console,
 ) -> Watched:  # fmt: skip
     """Judge what the source brings until it ends, enough parts are judged, or Ctrl-C or SIGTERM comes.
@@ -147,7 +159,7 @@ def watch(
         told = [_drift(Monitor.of(inspector, recipe.window, recipe.alarm)), *told]
     line, ended = Line(inspector, Outlets(recipe), told, console), "interrupted"
     try:
-        _warm(inspector)
+        inspector.judge([inspector.gray()], ["gray"])  # the first takes several times as long as any other
         ended = _run(line, source, recipe.stop_after)
     except Exception as error:
         ended = first_line(error)
@@ -165,14 +177,6 @@ def _drift(monitor: Monitor) -> Told:
         return Event("drift", monitor.words(found)) if found else None
 
     return tell
-
-
-def _warm(inspector: Inspector) -> None:
-    """Judge a gray photo: the first takes several times as long as any other, and no part is to wait for that."""
-    frame = inspector.panel.frame
-    top, right, bottom, left = frame.border
-    height, width = (64 + top + bottom, 64 + left + right) if frame.region is None else frame.region.shape
-    inspector.judge([np.full((height, width, inspector.images["channels"]), 128, np.uint8)], ["gray"])
 
 
 def _run(line: Line, source: Source, stop_after: int | None) -> str:

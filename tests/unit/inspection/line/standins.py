@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -60,10 +59,13 @@ def opener(*sessions: Any) -> Callable[[], Any]:
 class Judge:
     """Rejects what is bright, is unsure from a shade on, takes some time, and cannot judge what is black."""
 
-    images, panel = {"channels": 3, "white": 65535}, SimpleNamespace(frame=WHOLE)
+    images = {"channels": 3, "white": 65535}
 
     def __init__(self, seconds: float = 0.0, unsure: float = np.inf) -> None:
         self.seconds, self.unsure = seconds, unsure
+
+    def gray(self) -> np.ndarray:
+        return np.full((64, 64, 3), 128, np.uint8)
 
     def judge(self, pixels: Any, names: Any) -> list[Verdict]:
         time.sleep(self.seconds)

@@ -1,0 +1,88 @@
+"""What do labelled defects add? AUROC on the same test images after none, 6, 10, 20, 50 and 100 of them.
+
+python -m benchmarks.quality.defects_curve DATA... [--seeds 3] [--labels 6 10 20 50 100] [--shared FOLDER]
+
+DATA are those of `benchmarks.quality.inspection`, dealt as there: the good images to fit are the same, and the test
+images are those that are there without the defects to learn from, which are as many of every kind; fewer of them are
+the first of more. There is no row of five: an inspector refuses to choose by fewer than six. The gain is over the
+inspector that knows no defect, with a bootstrap interval over test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import earlier, write
+from benchmarks.quality.inspection import BORDER, FITTED, Photos, photos
+from benchmarks.quality.inspection_ssl import gain
+from visionft.arrays import Floats
+from visionft.evaluation.ranking import auroc, auroc_interval
+from visionft.inspection.inspector import Inspector
+
+NAME, LABELS = "defects_curve", (6, 10, 20, 50, 100)
+
+
+def scores(inspector: Inspector, some: Photos) -> Floats:
+    """Of the test images."""
+    verdicts: Any = inspector.predict(some.test)
+    return np.array([one.score for one in verdicts])
+
+
+def judged(found: Floats, base: Floats, some: Photos) -> dict[str, Any]:
+    """AUROC with its interval, by kind, and the gain over `base`."""
+    truth, kinds = some.defective, np.array(some.kinds)
+    low, high = auroc_interval(found, truth)
+    row: dict[str, Any] = {"auroc": round(auroc(found, truth), 4), "auroc_low": round(low, 4),
+                           "auroc_high": round(high, 4), **gain(found, base, truth)}  # fmt: skip
+    for kind in sorted(set(kinds[truth])):
+        own = ~truth | (kinds == kind)
+        row[f"auroc/{kind}"] = round(auroc(found[own], truth[own]), 4)
+    return row
+
+
+def curve(data: str, seed: int, labels: Sequence[int], shared: Path | None) -> None:
+    """The rows of a data set and seed that are not there yet."""
+    cases = {n: f"{data}, {n} defects, seed {seed}" for n in (0, *labels)}
+    known = {row["case"] for row in earlier(NAME)}
+    if known >= set(cases.values()):
+        return
+    some = photos(data, seed, shared, max(labels))
+    words: dict[str, Any] = {"false_reject": 0.01, "border": BORDER.get(data, 0)}
+    blank = Inspector.fit(some.good, quiet=True, **words)
+    base = scores(blank, some)
+    for n, case in cases.items():
+        if case in known:
+            continue
+        taught = dataclasses.replace(blank)
+        if n:
+            taught.add_defects(some.defects[:n], good=some.good, quiet=True)
+        found = scores(taught, some) if n else base
+        names = [type(eye.scorer).__name__.lower() for eye in taught.panel.eyes]
+        row = {"case": case, "data": data, "labels": n, "seed": seed, "fitted": len(some.good),
+               "tested": len(some.test), **judged(found, base, some), "eyes": names,
+               "weights": [round(weight, 3) for weight in taught.panel.weights]}  # fmt: skip
+        write(NAME, [row], f"python -m benchmarks.quality.defects_curve {data}", by="case")
+        print(row, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Every data set and seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", choices=[*FITTED])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--labels", type=int, nargs="+", default=[*LABELS])
+    parser.add_argument("--shared", type=Path)
+    words = parser.parse_args(arguments)
+    for seed in range(words.seeds):
+        for data in words.data:
+            curve(data, seed, words.labels, words.shared)
+
+
+if __name__ == "__main__":
+    main()
