@@ -164,7 +164,7 @@ def _help(name: str, cls: type, example: str) -> str:
     wide = max(len(key) for key, *_ in rows)
     lines = [f"{cls.__doc__}", "", f"  {example}", "", "keys (key = default: meaning):"]
     lines += [f"  {key:<{wide}} = {default:<12} {meaning} [{kind}]" for key, kind, default, meaning in rows]
-    return "\n".join([*lines, *_objectives(name)])
+    return "\n".join([*lines, *_objectives(name), *_eyes(name)])
 
 
 def _objectives(name: str) -> list[str]:
@@ -181,6 +181,15 @@ def _objectives(name: str) -> list[str]:
         lines += ["", f"{word}={known}: {(cls.__doc__ or '').splitlines()[0]}"]
         lines += [f"  {word}.{k} = {default}  {meaning}" for k, (default, meaning) in options(cls).items()]
     return lines
+
+
+def _eyes(name: str) -> list[str]:
+    """What `inspect fit` may look at, and by what."""
+    if name != "inspect fit":
+        return []
+    from .inspection.eyes import lines
+
+    return ["", *lines()]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -118,11 +119,16 @@ def find(choice: Any) -> tuple[type[Objective], dict[str, Any]]:
     return cls, config.bind(cls, options, "objective")
 
 
-def options(cls: type[Objective]) -> dict[str, tuple[str, str]]:
+def options(cls: type[Any]) -> dict[str, tuple[str, str]]:
     """Each option's default and meaning, as signature and docstring say them."""
-    meanings = dict(line.strip().split(": ", 1) for line in (cls.__doc__ or "").splitlines() if ": " in line)
-    found = config.options(cls).items()
-    return {name: (_shown(p), meanings.get(name, "")) for name, p in found}
+    told, found = meanings(cls), config.options(cls).items()
+    return {name: (_shown(p), told.get(name, "")) for name, p in found}
+
+
+def meanings(cls: type[Any]) -> dict[str, str]:
+    """What a class's docstring says of names, `name: meaning`; lines that go on are indented further."""
+    doc = re.sub(r"\n {4,}(?=\S)", " ", inspect.getdoc(cls) or "")
+    return dict(line.split(": ", 1) for line in doc.splitlines() if ": " in line)
 
 
 def _shown(option: inspect.Parameter) -> str:

@@ -38,7 +38,7 @@ class Seen:
 class Eye:
     """A sight and a scorer; an image's score is the mean over its `top` highest places.
 
-    A number and not a share: a defect is as large in a large image as in a small one.
+    top: places whose mean is an image's score; a number and no share: a defect is as large in a large image
     """
 
     sight: Sight

@@ -11,7 +11,7 @@ from visionft.errors import DataError
 from visionft.log import Console
 
 from .eye import Eye, Seen, feed, held_out
-from .eyes import EYES, eye
+from .eyes import OFFERED, eye
 from .frame import Framed
 from .head import Head
 from .panel import Calm, Panel
@@ -73,9 +73,9 @@ def _told(
 
 
 def _others(panel: Panel, *, heads: bool) -> list[Eye]:
-    """All eyes that the panel has not, and a head."""
+    """All eyes on offer that the panel has not, and a head."""
     known = [one.facts() for one in panel.eyes]
-    made = [eye(name) for name in EYES] + ([Eye(HEAD, Head())] if heads else [])
+    made = [eye(name) for name in OFFERED] + ([Eye(HEAD, Head())] if heads else [])
     return [one for one in made if one.facts() not in known]
 
 

@@ -27,7 +27,8 @@ class Sight:
 
     what: layers of the backbone, or the image's own finest bands
     scale: of the image's own pixels
-    tile: pixels of a tile's side after scaling; larger images are looked at in tiles that overlap by `overlap` of it
+    tile: pixels of a tile's side after scaling; larger images are looked at in overlapping tiles
+    overlap: share of a tile's side that the next one sees, too
     layers: places of the feature maps, finest first, -1 the last; the others are brought to the first one's resolution
     pool: patches along either side that are averaged into one
     """

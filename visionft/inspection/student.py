@@ -17,6 +17,7 @@ class Student(Foretold):
 
     sees: share of a patch's features, the finest first, that the student sees; .3 of three layers of a network that
         widens on its way are less than the first two
+    ridge: share of the variance of what it sees that is added to it
     """
 
     def __init__(self, *, sees: float = 0.3, ridge: float = 0.01) -> None:

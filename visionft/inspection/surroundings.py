@@ -18,6 +18,7 @@ class Surroundings(Foretold):
     which has learnt to rebuild what is hidden, as with any other.
 
     gap: places from a patch to those above, below, left and right of it that it is rebuilt from
+    ridge: share of the variance of what is around that is added to it
     """
 
     def __init__(self, *, gap: int = 3, ridge: float = 0.01) -> None:

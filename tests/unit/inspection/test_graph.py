@@ -33,6 +33,7 @@ EYES = {
     "places": [{"name": "places", "layers": [1, 2], "scorer": {"name": "gaussian", "aligned": True, "cells": 5}}],
     "whole": [{"name": "whole", "layers": [1, 2]}],
     "texture": [{"name": "texture"}],
+    "foretold": [{"name": "student", "layers": [1, 2]}, {"name": "surroundings", "layers": [1, 2], "tile": 32}],
     "larger": [{"name": "patches", "layers": [1, 2], "scale": 1.5, "top": 20}],
     "smaller": [{"name": "whole", "layers": [1, 2], "scale": 0.7}],
     "tiles": [{"name": "places", "layers": [1, 2], "tile": 24}, {"name": "texture", "scale": 2, "tile": 40}],
