@@ -46,12 +46,12 @@ EYES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it sees, and how
     ),
 }
 # solar cells, magnetic tiles and a board with spots of 12 px: AUROC of patches by layers -2, -1 .897, .901 and 1.00, by
-# layers -3, -2 .890, .850 and .94; with places beside them .906 and .950. Places without pooling draw finer maps (AUPRO on
-# tiles .745 in place of .719) and decide worse: AUROC .900 on solar cells, .667 on cloth, in place of .904 and .717
+# layers -3, -2 .890, .850 and .94; with places beside them .906 and .950. Places without pooling draw finer maps (AUPRO
+# on tiles .745 in place of .719) and decide worse: AUROC .900 on solar cells, .667 on cloth, in place of .904 and .717
 DEFAULT = ("patches", "places")
-# what defects may choose from. Offered the other two as well, 6, 20 or 100 of them chose as well as without: AUROC .902,
-# .903 and .905 in place of .902, .903 and .904 on solar cells, .946, .949 and .950 in place of .947, .949 and .950 on
-# magnetic tiles, where these two alone reach .84 and .89, and .83 and .89
+# What defects may choose from. Offered the other two as well, 6, 20 or 100 of them chose as well as without: AUROC
+# .902, .903 and .905 on solar cells, in place of .902, .903 and .904; .946, .949 and .950 on magnetic tiles, in place
+# of .947, .949 and .950. These two alone reach .84 and .89 there, .83 and .88 here
 OFFERED = ("patches", "places", "whole", "texture", "grain")
 SIGHT = {field.name for field in dataclasses.fields(Sight)}
 

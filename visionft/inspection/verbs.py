@@ -23,8 +23,8 @@ class InspectFit(Photos):
     )
     eyes: Any = key(
         "auto",
-        "how images are looked at: names of eyes, listed below, or [{name: patches, scale: 2, layers: [1, 2]}]; auto is "
-        "what does well where nothing is known of defects",
+        "how images are looked at: names of eyes, listed below, or [{name: patches, scale: 2, layers: [1, 2]}]; auto "
+        "is what does well where nothing is known of defects",
     )
     border: Any = key(0, "pixels that are cut off on all sides; or four: [top, right, bottom, left]")
     region: str | None = key(None, "a picture of a photo's aspect, white where parts are judged and dark where not")
