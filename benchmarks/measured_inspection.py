@@ -148,6 +148,35 @@ def export(rows: Rows) -> list[str]:
     ]
 
 
+def defects_curve(rows: Rows) -> list[str]:
+    """What labelled defects add."""
+    counts = sorted({row["labels"] for row in rows})
+    lines = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        by = {n: [row for row in rows if (row["data"], row["labels"]) == (data, n)] for n in counts}
+        most = "; ".join(tables.signed(row, "gain") for row in by[counts[-1]])
+        lines.append([data, len(by[0]), *(tables.mean(by[n], "auroc") for n in counts), most])
+    return [
+        "Inspection, labelled defects added to the one-class score: AUROC on test images that are the same along a row "
+        "(`python -m benchmarks.quality.defects_curve`; fewer than six are refused, from ten on a head learns):",
+        "",
+        *tables.of(["photos", "seeds", *(f"{n} defects" for n in counts), f"{counts[-1]} over none, each seed"], lines),
+    ]
+
+
+def coreset(rows: Rows) -> list[str]:
+    """The coreset that PatchCore takes."""
+    peer, ours, fit = rows
+    return [
+        f"A coreset of a tenth of {ours['patches']:,} patches ({ours['photos']} photos at 224 px, {ours['features']} "
+        f"features; `python -m benchmarks.speed.coreset`), {tables.machine(ours)}: ours {ours['seconds']:.0f} s, "
+        f"anomalib's {peer['seconds'] / 60:.0f} minutes (the straight line through {peer['measured'][0]['centres']} "
+        f"and {peer['measured'][1]['centres']} centres), {peer['seconds'] / ours['seconds']:.0f} times as long. Our "
+        f"whole fit with such a bank, from files, every photo held out once: {fit['seconds']:.0f} s, "
+        f"{fit['peak_mb'] / 1000:.1f} GB."
+    ]
+
+
 INSPECTION = (
     inspection_tiles,
     inspection_textile,
@@ -157,5 +186,7 @@ INSPECTION = (
     inspection_ssl,
     foreign,
     promise,
+    defects_curve,
+    coreset,
     export,
 )
