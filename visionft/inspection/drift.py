@@ -76,13 +76,8 @@ class Monitor:
 
     def compared(self) -> list[Drift]:
         """What differs in the window as it is now, the surest first."""
-        level, found = self.alarm / (len(self.names) + 1), []
-        rows = np.stack([row for _, row in self.passed]) if self.passed else np.empty((0, len(self.names)))
-        for at, name in enumerate(self.names):
-            before, now = self.reference[:, at], rows[:, at]
-            if len(now) and (chance := _chance(before, now)) < level:
-                found.append(Drift(name, chance, float(np.median(before)), float(np.median(now))))
-        bound = self.promise.bound
+        level, bound = self.alarm / (len(self.names) + 1), self.promise.bound
+        found = moved(self.names, self.reference, np.array([row for _, row in self.passed]), level)
         if self.seen and (chance := binomtest(self.rejected, self.seen, bound, "greater").pvalue) < level:
             found.append(Drift(REJECTS, float(chance), bound, self.rejected / self.seen))
         return sorted(found, key=lambda drift: drift.chance)
@@ -112,6 +107,28 @@ class Monitor:
             f"drift: {what}. Fewer than {percent(self.alarm)} of windows of {self.window} unchanged photos say so. If "
             f"the parts are good, fit again with these {len(some)} photos too: {', '.join(some[:3])}, ..."
         )
+
+
+def moved(names: Sequence[str], before: Floats, now: Floats, level: float) -> list[Drift]:
+    """Signs (N S and M S, M may be 0) that differ so much that chance does so less often than `level`."""
+    found = []
+    for name, old, new in zip(names, before.T, now.T, strict=True) if len(now) else ():
+        if (chance := _chance(old, new)) < level:
+            found.append(Drift(name, chance, float(np.median(old)), float(np.median(new))))
+    return found
+
+
+def changes(inspector: Judging, good: Sequence[Verdict], alarm: float = 1e-3) -> list[Drift]:
+    """In what good photos differ from those that an inspector was fitted to, the surest first; none of none.
+
+    It says something of photos that do not differ less often than `alarm`.
+    """
+    if not good or not len(inspector.signs):
+        return []
+    rows = np.array([signs(one.score, one.each, one.pixels) for one in good])
+    called = names(inspector.signs.shape[1])
+    found = moved(called, inspector.signs, rows, alarm / len(called))
+    return sorted(found, key=lambda drift: drift.chance)
 
 
 def _chance(before: Floats, now: Floats) -> float:

@@ -21,6 +21,7 @@ from .verbs import Costs
 from .verdict import Verdict
 
 Where = Callable[[int, int, int], Bools | None]
+SAID = 3  # changes that are said in words
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Worth:
     unsure: tuple[Share, Share] | None = None  # of defects, of good parts; None where nothing could be
     pixel_auroc: float | None = None
     aupro: float | None = None
+    changes: Sequence[str] = ()  # in what the good parts differ from those that were fitted to
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -71,6 +73,7 @@ class Worth:
             },
             "found_by_kind": {kind: share.bounded for kind, share in self.kinds.items()},
             "unsure": self.unsure and {"defects": self.unsure[0].bounded, "good": self.unsure[1].bounded},
+            "changes": list(self.changes),
         }  # fmt: skip
         return {key: value for key, value in found.items() if value is not None}
 
@@ -83,6 +86,8 @@ class Worth:
         if self.overkill.of:
             most, below = percent(promise.false_reject), percent(promise.bound)
             told.append(f"{kept}: at most {most}, below {below} with 95 % confidence.")
+        if self.changes:
+            told.append(f"These good parts differ from those that were fitted to: {'; '.join(self.changes[:SAID])}.")
         if self.auroc:
             told.append("AUROC {:.3f} ({:.3f} to {:.3f}).".format(*self.auroc))
         missed = {kind: share for kind, share in self.kinds.items() if share.count < share.of}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visionft import config, runs
+from visionft.annotations.marked import NO_DEFECT
 from visionft.arrays import Bools, Floats
 from visionft.data.cache import cached
 from visionft.data.decode import Reading
@@ -21,6 +23,7 @@ from . import files
 from .asked import asked
 from .chapter import fitted_report
 from .doubt import Doubt
+from .drift import changes
 from .evaluate import Worth, evaluate
 from .evaluated import evaluated_report
 from .eye import Seen
@@ -156,6 +159,8 @@ class Inspector:
         verdicts = self.judge(pixels, [record.name for record in table], console)
         where = truth.mask if truth.placed else None
         worth = evaluate(verdicts, truth.kinds, self.promise, groups=truth.groups, where=where)
+        good = [verdict for verdict, kind in zip(verdicts, truth.kinds, strict=True) if kind == NO_DEFECT]
+        worth = dataclasses.replace(worth, changes=[str(drift) for drift in changes(self, good)])
         if recipe.out:
             evaluated_report(self, worth, verdicts, truth, recipe.costs).write(recipe.out)
         return worth

@@ -49,6 +49,18 @@ def test_good_parts_pass_about_as_often_as_promised_and_defects_do_not(inspector
     assert np.mean([verdict.mask[:4].any() for verdict in bad]) <= 0.25  # a calm place is marked as rarely as promised
 
 
+def test_an_evaluation_says_in_what_its_good_parts_are_others(inspector, tmp_path):
+    for name, dim in (("same", 0), ("darker", 40)):
+        (tmp_path / name / "good").mkdir(parents=True)
+        for at, part in enumerate(parts(40, 7)):
+            cv2.imwrite(str(tmp_path / name / "good" / f"{at}.png"), np.maximum(part, dim) - dim)
+    same, darker = (inspector.evaluate(str(tmp_path / name), quiet=True) for name in ("same", "darker"))
+    assert not same.changes and "differ" not in same.words(inspector.promise)
+    assert any(change.startswith("brightness fell") for change in darker.changes)
+    assert "These good parts differ from those that were fitted to: " in darker.words(inspector.promise)
+    assert darker.facts()["changes"] == darker.changes and inspector.promise.bound < darker.overkill.bounded[0]
+
+
 def test_a_folder_brings_everything_back(inspector, tmp_path):
     again = Inspector.load(inspector.save(tmp_path / "run"))
     images = [*parts(4, 3), spoiled(parts(1, 4)[0])]
