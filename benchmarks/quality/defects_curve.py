@@ -11,7 +11,6 @@ inspector that knows no defect, with a bootstrap interval over test images.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,22 @@ from benchmarks.harness import earlier, write
 from benchmarks.quality.inspection import BORDER, FITTED, Photos, photos
 from benchmarks.quality.inspection_ssl import gain
 from visionft.arrays import Floats
+from visionft.data.cache import cached
+from visionft.data.prepare import Chosen
+from visionft.data.sources import read
 from visionft.evaluation.ranking import auroc, auroc_interval
 from visionft.inspection.inspector import Inspector
+from visionft.inspection.learn import FOLDS
+from visionft.inspection.mixed import Candidates
+from visionft.inspection.panel import Panel
+from visionft.log import Console
 
 NAME, LABELS = "defects_curve", (6, 10, 20, 50, 100)
 
 
-def scores(inspector: Inspector, some: Photos) -> Floats:
-    """Of the test images."""
-    verdicts: Any = inspector.predict(some.test)
-    return np.array([one.score for one in verdicts])
+def scores(panel: Panel, photos: Sequence[np.ndarray]) -> Floats:
+    """Of photos, as a panel judges them."""
+    return np.array([seen.score for seen in panel.see(photos)])
 
 
 def judged(found: Floats, base: Floats, some: Photos) -> dict[str, Any]:
@@ -52,21 +57,20 @@ def curve(data: str, seed: int, labels: Sequence[int], shared: Path | None) -> N
     known = {row["case"] for row in earlier(NAME)}
     if known >= set(cases.values()):
         return
-    some = photos(data, seed, shared, max(labels))
+    some, quiet = photos(data, seed, shared, max(labels)), Console(quiet=True)
     words: dict[str, Any] = {"false_reject": 0.01, "border": BORDER.get(data, 0)}
     blank = Inspector.fit(some.good, quiet=True, **words)
-    base = scores(blank, some)
+    good, test, bad = (cached(read(files, labelled=False), **blank.images, store="ram")
+                       for files in (some.good, some.test, some.defects))  # fmt: skip
+    candidates, base = Candidates.of(blank.panel, good, FOLDS, quiet), scores(blank.panel, test)
     for n, case in cases.items():
         if case in known:
             continue
-        taught = dataclasses.replace(blank)
-        if n:
-            taught.add_defects(some.defects[:n], good=some.good, quiet=True)
-        found = scores(taught, some) if n else base
-        names = [type(eye.scorer).__name__.lower() for eye in taught.panel.eyes]
+        panel = candidates.taught(Chosen(bad, range(n)), quiet)[0] if n else blank.panel
+        names = [type(eye.scorer).__name__.lower() for eye in panel.eyes]
         row = {"case": case, "data": data, "labels": n, "seed": seed, "fitted": len(some.good),
-               "tested": len(some.test), **judged(found, base, some), "eyes": names,
-               "weights": [round(weight, 3) for weight in taught.panel.weights]}  # fmt: skip
+               "tested": len(some.test), **judged(scores(panel, test), base, some), "eyes": names,
+               "weights": [round(weight, 3) for weight in panel.weights]}  # fmt: skip
         write(NAME, [row], f"python -m benchmarks.quality.defects_curve {data}", by="case")
         print(row, flush=True)
 

@@ -81,12 +81,16 @@ class Eye:
 
 
 def learn(
-    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int, progress: Progress | None = None
-) -> None:
-    """Let eyes learn from good images, H W C each, in one pass; image i belongs to fold i % folds."""
+    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int,
+    progress: Progress | None = None, *, beside: Sequence[Eye] = (),
+) -> None:  # fmt: skip
+    """Let eyes learn from good images, H W C each, in one pass; image i belongs to fold i % folds.
+
+    Those `beside` them are shown the same, and are to see more before they settle.
+    """
     for eye in eyes:
         eye.scorer.begin(folds)
-    feed(eyes, backbone, images, folds, progress)
+    feed([*eyes, *beside], backbone, images, folds, progress)
     for eye in eyes:
         eye.scorer.settle()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,13 +13,13 @@ from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
 from visionft.log import Console
 
-from .eye import Eye, Seen, feed, held_out
+from .eye import Eye, Progress, Seen, feed, held_out, learn
 from .eyes import OFFERED, eye
 from .frame import Framed
 from .head import Head
 from .panel import Calm, Panel
 from .sight import Sight
-from .weights import weighed
+from .weights import chosen
 
 LEAST = 6  # defects by which anything may be chosen
 TAUGHT = 10  # defects from which a head learns
@@ -24,44 +27,81 @@ COUNTS = 0.02  # of all weights: an eye that counts less is left out, to save it
 HEAD = Sight(layers=(-3, -2, -1), pool=1)
 
 
-def with_defects(
-    panel: Panel, good: Sequence[np.ndarray], bad: Sequence[np.ndarray], folds: int, console: Console
-) -> tuple[Panel, list[Seen], list[Seen]]:
-    """A panel of these eyes, of others that defects speak for and of a head, fitted anew; good photos and defects.
+@dataclass(frozen=True)
+class Candidates:
+    """All eyes that defects may choose from, fitted to good photos, and what these look like to them, held out."""
 
-    What a photo scores there comes of scorers, a head and weights that have not learnt from its fold. Raises DataError
-    where defects are too few to choose by.
-    """
-    if len(bad) < LEAST:
-        raise DataError(f"to choose by defects takes {LEAST} photos of them, and there are {len(bad)}")
-    parts, defects = Framed(good, panel.frame), Framed(bad, panel.frame)
-    eyes = [Eye.of(one.facts()) for one in panel.eyes] + _others(panel, heads=len(bad) >= TAUGHT)
-    for one in eyes:
-        one.scorer.begin(folds)
-    feed(eyes, panel.backbone, parts, folds, console.progress("good parts"))
-    feed([one for one in eyes if one.scorer.learns_defects], panel.backbone, defects, folds, bad=True)
-    for one in eyes:
-        one.scorer.settle()
-    inside = panel.frame.inside
-    held = held_out(eyes, panel.backbone, parts, folds, inside=inside, progress=console.progress("good parts, fold"))
-    progress = console.progress("defects, fold")
-    told = held_out(eyes, panel.backbone, defects, folds, inside=inside, progress=progress, bad=True)
-    for one in eyes:
-        one.forget()
-    calm = [Calm.of([seen.score for seen in own]) for own in held]
-    g, b = (_table(calm, said) for said in (held, told))
-    prior = np.array([*panel.weights, *[0.0] * (len(eyes) - len(panel.weights))])
-    all_ = weighed(g, b, prior)
-    kept = np.flatnonzero(all_ > COUNTS * all_.sum())
-    g, b, prior = g[:, kept], b[:, kept], prior[kept]
-    found = Panel(panel.backbone, [eyes[at] for at in kept], panel.frame, [calm[at] for at in kept],
-                  weighed(g, b, prior).tolist())  # fmt: skip
-    fold, own = np.arange(len(good)) % folds, np.arange(len(bad)) % folds
-    return (
-        found,
-        _told(found, [held[at] for at in kept], parts, fold, [weighed(g[fold != f], b, prior) for f in range(folds)]),
-        _told(found, [told[at] for at in kept], defects, own, [weighed(g, b[own != f], prior) for f in range(folds)]),
-    )
+    panel: Panel  # as it is without defects
+    eyes: Sequence[Eye]
+    prior: Sequence[float]  # what each eye counts without defects, and last a head
+    parts: Framed
+    folds: int
+    held: Sequence[Sequence[Seen]]
+    head: Eye  # has been told of the good photos alone
+
+    @classmethod
+    def of(cls, panel: Panel, good: Sequence[np.ndarray], folds: int, console: Console) -> Candidates:
+        """Fit the eyes of a panel anew, and others beside them."""
+        weight = {json.dumps(eye.facts()): weight for eye, weight in zip(panel.eyes, panel.weights, strict=True)}
+        known = [eye for eye in panel.eyes if not eye.scorer.learns_defects]
+        others = [one for one in map(eye, OFFERED) if json.dumps(one.facts()) not in weight]
+        eyes, head = [Eye.of(one.facts()) for one in [*known, *others]], Eye(HEAD, Head())
+        parts = Framed(good, panel.frame)
+        head.scorer.begin(folds)
+        learn(eyes, panel.backbone, parts, folds, console.progress("good parts"), beside=[head])
+        held = _held(eyes, panel, parts, folds, console.progress("good parts, fold"))
+        for one in eyes:
+            one.forget()
+        prior = [weight.get(json.dumps(one.facts()), 0.0) for one in [*eyes, head]]
+        return cls(panel, eyes, prior, parts, folds, held, head)
+
+    def taught(self, bad: Sequence[np.ndarray], console: Console) -> tuple[Panel, list[Seen], list[Seen]]:
+        """The panel that photos of defects choose and teach a head; what good photos and defects look like to it.
+
+        What a photo scores there comes of scorers, a head and weights that have not learnt from its fold. Raises
+        DataError where defects are too few to choose by.
+        """
+        check(len(bad))
+        panel, folds, defects = self.panel, self.folds, Framed(bad, self.panel.frame)
+        eyes, held, prior = list(self.eyes), list(self.held), np.array(self.prior)
+        told = _held(eyes, panel, defects, folds, console.progress("defects, fold"), bad=True)
+        if len(bad) < TAUGHT:
+            prior = prior[:-1]
+        else:
+            heads = [copy.deepcopy(self.head)]
+            feed(heads, panel.backbone, defects, folds, bad=True)
+            heads[0].scorer.settle()
+            held += _held(heads, panel, self.parts, folds, console.progress("good parts, head, fold"))
+            told += _held(heads, panel, defects, folds, console.progress("defects, head, fold"), bad=True)
+            heads[0].forget()
+            eyes += heads
+        calm = [Calm.of([seen.score for seen in own]) for own in held]
+        g, b = (_table(calm, said) for said in (held, told))
+        all_ = chosen(g, b, prior)
+        kept = np.flatnonzero(all_ > COUNTS * all_.sum())
+        g, b, prior = g[:, kept], b[:, kept], prior[kept]
+        found = Panel(panel.backbone, [eyes[at] for at in kept], panel.frame, [calm[at] for at in kept],
+                      chosen(g, b, prior).tolist())  # fmt: skip
+        fold, own = np.arange(len(g)) % folds, np.arange(len(b)) % folds
+        good_without = [chosen(g[fold != f], b, prior) for f in range(folds)]
+        bad_without = [chosen(g, b[own != f], prior) for f in range(folds)]
+        return (
+            found,
+            _told(found, [held[at] for at in kept], self.parts, fold, good_without),
+            _told(found, [told[at] for at in kept], defects, own, bad_without),
+        )
+
+
+def check(n: int) -> None:
+    """Raise DataError where defects are too few to choose by."""
+    if n < LEAST:
+        raise DataError(f"to choose by defects takes {LEAST} photos of them, and there are {n}")
+
+
+def _held(
+    eyes: Sequence[Eye], panel: Panel, photos: Framed, folds: int, progress: Progress, *, bad: bool = False
+) -> list[list[Seen]]:
+    return held_out(eyes, panel.backbone, photos, folds, inside=panel.frame.inside, progress=progress, bad=bad)
 
 
 def _told(
@@ -70,13 +110,6 @@ def _told(
     """What photos look like by what their eyes said, each by the weights of its fold."""
     rows = enumerate(zip(*said, strict=True))
     return [panel.together(one, photos.sizes[at], weights[fold[at]].tolist()) for at, one in rows]
-
-
-def _others(panel: Panel, *, heads: bool) -> list[Eye]:
-    """All eyes on offer that the panel has not, and a head."""
-    known = [one.facts() for one in panel.eyes]
-    made = [eye(name) for name in OFFERED] + ([Eye(HEAD, Head())] if heads else [])
-    return [one for one in made if one.facts() not in known]
 
 
 def _table(calm: Sequence[Calm], said: Sequence[Sequence[Seen]]) -> Floats:

@@ -11,11 +11,11 @@ from visionft.data.prepare import prepare
 from visionft.errors import DataError
 from visionft.log import Console
 
+from . import mixed
 from .chapter import taught_report
 from .cheapest import cheapest
 from .doubt import Doubt, enough
 from .learn import FOLDS, standing
-from .mixed import with_defects
 from .promise import Promise, check, percent
 from .truth import read_defects
 from .verbs import AddDefects, InspectFit
@@ -33,13 +33,15 @@ def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
     found = read_defects(recipe.data, images=images, bad=recipe.bad, console=console)
     rate, confidence = inspector.promise.false_reject, inspector.promise.confidence
     check(len(ready.table), rate, confidence)
+    mixed.check(len(found.table))
     if recipe.false_accept is not None:
         enough(len(found.table), recipe.false_accept)
     if recipe.out:
         runs.begin(Path(recipe.out), recipe, found.table.fingerprint)
 
     defects, folds = cached(found.table, **images, store="off"), min(FOLDS, len(ready.table))
-    inspector.panel, inspector.held, told = with_defects(inspector.panel, ready.pixels, defects, folds, console)
+    candidates = mixed.Candidates.of(inspector.panel, ready.pixels, folds, console)
+    inspector.panel, inspector.held, told = candidates.taught(defects, console)
     good, bad = ([seen.score for seen in some] for some in (inspector.held, told))
     if recipe.costs.asked:
         rate = cheapest(Promise.of(good, rate, confidence), bad, recipe.costs).false_reject

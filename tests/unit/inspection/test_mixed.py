@@ -11,7 +11,7 @@ from visionft.errors import DataError
 from visionft.evaluation.probe import fit_probe
 from visionft.inspection.head import Head, described
 from visionft.inspection.inspector import Inspector
-from visionft.inspection.weights import weighed
+from visionft.inspection.weights import chosen, weighed
 
 WORDS = {"backbone": "test_resnet", "weights": "none", "false_reject": 0.05, "quiet": True,
          "eyes": [{"name": "patches", "layers": [1, 2]}]}  # fmt: skip
@@ -48,6 +48,20 @@ def test_weights_are_where_the_loss_has_its_minimum():
     least = min(loss(found, b) for b in biases)
     for step in (np.array([0.02, 0]), np.array([0, 0.02])):
         assert all(min(loss(found + sign * step, b) for b in biases) >= least - 1e-6 for sign in (1, -1))
+
+
+def test_weights_go_as_far_as_unseen_defects_prove_them_better():
+    rng = np.random.default_rng(2)
+    good, prior = rng.normal(size=(300, 3)), np.array([0.5, 0.5, 0.0])
+    blind = np.concatenate([rng.normal(size=(8, 2)), rng.normal(8, 1, (8, 1))], 1)  # only the third eye sees these
+    new = weighed(good, blind, prior)
+    found = chosen(good, blind, prior)
+    assert found == pytest.approx(new * np.linalg.norm(prior) / np.linalg.norm(new))
+    clear = np.concatenate([rng.normal(9, 1, (8, 2)), rng.normal(size=(8, 1))], 1)  # found by the weights before
+    assert np.array_equal(chosen(good, clear, prior), prior)
+    some = [chosen(good, rng.normal(1, 1, (8, 3)), prior) for _ in range(20)]  # all eyes see a little
+    gone = [np.linalg.norm(one - prior) for one in some]
+    assert np.median(gone) < 0.3 < np.linalg.norm(found - prior)
 
 
 def taught(good: torch.Tensor, bad: torch.Tensor, left: int = -1) -> Head:
@@ -90,6 +104,8 @@ def test_defects_that_the_eyes_overlook_are_found_once_some_are_shown(inspector,
     assert np.mean([v.reject for v in taught.judge(calm, [""] * 100)]) <= taught.promise.bound
     again = Inspector.load(taught.save(tmp_path / "b"))
     assert [v.score for v in again.judge(unseen[:3], [""] * 3)] == [v.score for v in after[:3]]
+    more = again.add_defects(smooth(16, 3), good=parts(60, 0), quiet=True)  # a head is taught anew
+    assert all(v.reject for v in more.judge(unseen, [""] * 20))
 
 
 def test_too_few_defects_choose_nothing(inspector):
