@@ -139,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append({"case": name, "megapixels": round(WIDTH * HEIGHT * how**2 / 1e6, 1), "spot_px": SPOT,
                          **measured(*own, spots, how)})  # fmt: skip
             print(rows[-1], flush=True)
-    print(write("board", rows, "python -m benchmarks.quality.board"))
+    asked = f"--good {words.good} --defects {words.defects} --threads {words.threads}"
+    print(write("board", rows, f"python -m benchmarks.quality.board {asked}"))
 
 
 if __name__ == "__main__":
