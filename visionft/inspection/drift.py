@@ -111,8 +111,10 @@ class Monitor:
 
 def moved(names: Sequence[str], before: Floats, now: Floats, level: float) -> list[Drift]:
     """Signs (N S and M S, M may be 0) that differ so much that chance does so less often than `level`."""
-    found = []
-    for name, old, new in zip(names, before.T, now.T, strict=True) if len(now) else ():
+    found = list[Drift]()
+    if not len(now):
+        return found
+    for name, old, new in zip(names, before.T, now.T, strict=True):
         if (chance := _chance(old, new)) < level:
             found.append(Drift(name, chance, float(np.median(old)), float(np.median(new))))
     return found

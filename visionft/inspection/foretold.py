@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visionft.errors import ConfigError
 
-from .gaussian import RIDGE
+from .gaussian import whitening
 from .scorer import Solved
 
 
@@ -70,10 +70,7 @@ class Foretold(Solved[tuple[Tensor, Tensor, Tensor]]):
         held = xx + torch.diag(self.ridge * xx.diagonal() + 1e-6 * level)  # a feature that never varies tells nothing
         weights = torch.linalg.solve(held, xy)
         left = yy - weights.T @ xy - xy.T @ weights + weights.T @ xx @ weights
-        level = left.diagonal().mean().clamp_min(1e-12)
-        eye = torch.eye(len(left), dtype=left.dtype)
-        lower = torch.linalg.cholesky(left + RIDGE * level * eye)
-        white = torch.linalg.solve_triangular(lower, eye, upper=False).T
+        white = whitening(left)
         return (self.origin + mean).float(), (weights @ white).float(), white.float()
 
     def score(self, patches: Tensor, *, without: int | None = None) -> Tensor:

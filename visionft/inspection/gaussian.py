@@ -135,11 +135,16 @@ class Gaussian(Solved[tuple[Tensor, Tensor]]):
         n[none], total[none], square[none] = n.sum(), total.sum(0), square.sum(0)
         mean = total / n[:, None]
         cov = square / n[:, None, None] - mean[:, :, None] * mean[:, None, :]
-        level = cov.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)[:, None, None]
-        eye = torch.eye(cov.shape[1], dtype=cov.dtype)
-        lower = torch.linalg.cholesky(cov + RIDGE * level * eye)
-        white = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).transpose(1, 2)
-        return mean.float(), white.float()
+        return mean.float(), whitening(cov).float()
+
+
+def whitening(cov: Tensor) -> Tensor:
+    """... D D -> ... D D: rows times it have the identity as covariance where they had this one, and a ridge."""
+    level = cov.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)[..., None, None]
+    eye = torch.eye(cov.shape[-1], dtype=cov.dtype)
+    lower = torch.linalg.cholesky(cov + RIDGE * level * eye)
+    white: Tensor = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False).mT
+    return white
 
 
 def _left_out(z: Tensor, n: Tensor, r: Tensor) -> Tensor:

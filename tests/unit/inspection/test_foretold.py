@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from visionft.errors import ConfigError
-from visionft.inspection import foretold
+from visionft.inspection import gaussian
 from visionft.inspection.student import Student
 from visionft.inspection.surroundings import Surroundings
 
@@ -22,7 +22,7 @@ def mahalanobis(x: torch.Tensor, cloud: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_student_scores_by_the_conditional_gaussian(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(foretold, "RIDGE", 0.0)
+    monkeypatch.setattr(gaussian, "RIDGE", 0.0)
     torch.manual_seed(0)
     patches = torch.randn(12, 5, 5, 6) @ torch.randn(6, 6) + 3
     student = Student(sees=1 / 3, ridge=1e-9).fit([(patches, FOLD)], 3)
