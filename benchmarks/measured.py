@@ -20,29 +20,38 @@ from visionft.evaluation.efficiency import NAMES
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "## Measured\n", "## A run folder\n"
+SIDES = ("ours", "lightly", "lightlytrain")
 
 
 def pretrain_step(rows: Rows) -> list[str]:
-    """Speed of pretraining beside the peers."""
-    lines = [
-        [
-            f"{row['objective']} {row['backbone']} {row['size']} px", row["photos"], f"{row['ours_img_s']:.1f}",
-            f"{row['lightly_img_s']:.1f}", f"{row['speedup_vs_lightly']:.2f}x",
-            f"{row['speedup_vs_lightlytrain']:.2f}x" if "speedup_vs_lightlytrain" in row else "",
-            f"{row['speedup_10_epochs']:.2f}x", f"{row['matmul_share']:.0%}",
-        ]
-        for row in rows
-    ]  # fmt: skip
+    """Speed of pretraining beside the peers, a table for every machine."""
     headers = ["", "photos", "ours", "lightly", "over lightly", "over LightlyTrain",
-               "over lightly, with decoding, 10 epochs", "share of the matrix-product rate"]  # fmt: skip
-    return [
-        f"Pretraining, images per second from files to the optimizer step, {tables.machine(rows[0])}, against a plain "
-        "loop of lightly's parts as its examples write it and LightlyTrain, in turn, each in a process of its own "
-        "(`python -m benchmarks.speed.pretrain_step`). lightly decodes 9 photos of 12 megapixels per second, and two "
-        "cores could not train more than about 61 at 128 px at the rate of plain matrix products:",
-        "",
-        *tables.of(headers, lines),
+               "over lightly, with decoding, 10 epochs", "share of the matrix-product rate", "first step, s",
+               "peak memory, GB"]  # fmt: skip
+    found = [
+        "Pretraining, images per second from files to the optimizer step, against a plain loop of lightly's parts as "
+        "its examples write it and LightlyTrain, in turn, each in a process of its own "
+        "(`python -m benchmarks.speed.pretrain_step`). The last columns: ours / lightly / LightlyTrain. A processor "
+        "with matrix units (AMX) multiplies plain matrices four times as fast, and nothing else:"
     ]
+    for where in dict.fromkeys(map(tables.machine, rows)):
+        lines = [
+            [
+                f"{row['objective']} {row['backbone']} {row['size']} px", row["photos"], f"{row['ours_img_s']:.1f}",
+                f"{row['lightly_img_s']:.1f}", f"{row['speedup_vs_lightly']:.2f}x",
+                f"{row['speedup_vs_lightlytrain']:.2f}x" if "speedup_vs_lightlytrain" in row else "",
+                f"{row['speedup_10_epochs']:.2f}x", f"{row['matmul_share']:.0%}",
+                _sides(row, "first_step_s"), _sides(row, "peak_gb"),
+            ]
+            for row in rows if tables.machine(row) == where
+        ]  # fmt: skip
+        found += ["", f"{where}:", "", *tables.of(headers, lines)]
+    return found
+
+
+def _sides(row: Mapping[str, Any], key: str) -> str:
+    """A figure of each side that has it."""
+    return " / ".join(f"{row[f'{side}_{key}']:.1f}" for side in SIDES if f"{side}_{key}" in row)
 
 
 def depthwise(rows: Rows) -> list[str]:

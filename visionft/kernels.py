@@ -12,21 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from . import depthwise, smallmaps
 from .attention import attention
-from .depthwise import conv2d
+from .convolution import redirected
 from .folding import Folds, Norm, foldable
 
-FASTER: dict[Callable[..., Any], Callable[..., Any]] = {F.conv2d: conv2d, F.scaled_dot_product_attention: attention}
+FASTER: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.conv2d: redirected(depthwise.ways, smallmaps.ways),
+    F.scaled_dot_product_attention: attention,
+}
 FOLDED_AT = 64  # pixels; where a convolution's output goes does not depend on it
 
 
 @contextmanager
 def fast_kernels() -> Iterator[Kernels]:
-    """Take the faster way through depthwise convolutions and short attention that train on a CPU.
+    """Take the faster way through depthwise convolutions, those of small maps and short attention, trained on a CPU.
 
     Enter it around forward and backward. Nothing in a model changes: calls on the CPU in a block that may record
-    gradients, outside tracing and compilation, are redirected where a faster way is known. Convolutions stay
-    bit-identical, their gradients and attention are the same sums in another order. `fold` adds what only a network's
+    gradients, outside tracing and compilation, are redirected where a faster way is known. What comes out of depthwise
+    convolutions stays bit-identical; all else are the same sums in another order. `fold` adds what only a network's
     owner can promise.
     """
     with Kernels() as kernels:

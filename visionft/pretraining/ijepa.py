@@ -66,7 +66,7 @@ class IJEPA(Objective):
         patches = patchify(images, self.patch)  # B N P
         side = math.isqrt(patches.shape[1])
         seen, blocks = split(batch["draw"], side, self.blocks, self.area)  # B K, B M T
-        tokens = encode(self.backbone.net, patches, seen)[:, self.backbone.net.num_prefix_tokens :]
+        tokens = encode(self.backbone, patches, seen)[:, self.backbone.net.num_prefix_tokens :]
         guess = self.predict(tokens, seen, blocks, side)  # B M T D
         with torch.no_grad():
             net = self.teacher.backbone.net

@@ -13,7 +13,7 @@ from visionft.backbone import Backbone
 from visionft.errors import ConfigError
 from visionft.objective import Objective, View, noise
 
-from .tokens import begin, encode, patchify, pick, plain_vit, spread, unpatchify, where
+from .tokens import begin, encode, patchify, pick, plain_vit, shown, spread, unpatchify, where
 
 
 class MAE(Objective):
@@ -53,16 +53,16 @@ class MAE(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean squared error of the hidden patches, each normalised by its own mean and variance."""
         patches, hidden, guess = self.guess(batch)
-        return {"loss": F.mse_loss(guess.float(), standardised(pick(patches, hidden)))}
+        return {"loss": F.mse_loss(guess.float(), standardised(shown(self.backbone, patches, hidden)))}
 
     def guess(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """All patches B N P, the places of the hidden ones B H, and the guess at these B H P."""
-        patches = patchify(self.backbone.normalise(batch["image"]), self.patch)  # B N P
+        """All patches B N P as they were loaded, the places of the hidden ones B H, and the guess at these B H P."""
+        patches = patchify(batch["image"], self.patch)  # B N P
         order = noise(batch["draw"], patches.shape[1]).argsort(1)  # B N, a random order of the patches
         keep = min(max(1, round(order.shape[1] * (1 - self.mask))), order.shape[1] - 1)
         seen, hidden = order[:, :keep], order[:, keep:]
 
-        tokens = self.bridge(encode(self.backbone.net, patches, seen))
+        tokens = self.bridge(encode(self.backbone, patches, seen))
         prefix, tokens = tokens.split([tokens.shape[1] - keep, keep], 1)  # B 1 D, the class token, and B K D
         canvas = self.mask_token.to(tokens.dtype).expand(*order.shape, -1)
         canvas = canvas.scatter(1, seen[..., None].expand_as(tokens), tokens) + self.position
@@ -71,7 +71,8 @@ class MAE(Objective):
 
     def pictures(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What it saw, and what it made of that; the mean and contrast of a hidden patch, never guessed, are given."""
-        patches, hidden, guess = self.guess(batch)
+        _, hidden, guess = self.guess(batch)
+        patches = patchify(self.backbone.normalise(batch["image"]), self.patch)
         truth = pick(patches, hidden)
         guess = guess.float() * (truth.var(-1, keepdim=True) + 1e-6).sqrt() + truth.mean(-1, keepdim=True)
         places = hidden[..., None].expand_as(guess)

@@ -24,15 +24,16 @@ def plain_vit(backbone: Backbone, objective: str) -> Any:
     return net
 
 
-def encode(vit: Any, patches: Tensor, seen: Tensor) -> Tensor:
+def encode(backbone: Backbone, patches: Tensor, seen: Tensor) -> Tensor:
     """B N P, B K -> B prefix+K D: embed and encode the visible patches alone, which saves the time of the others."""
+    vit = backbone.net
     count, kernel = patches.shape[1], vit.patch_embed.proj
     grid = (math.isqrt(count), -1) if vit.dynamic_img_size else (count,)
     frame = vit._pos_embed(kernel.weight.new_zeros(1, count, len(kernel.weight)).unflatten(1, grid))  # 1 prefix+N D
     prefix, position = frame.split([frame.shape[1] - count, count], 1)
 
-    x = vit.patch_embed.norm(F.linear(pick(patches, seen), kernel.weight.flatten(1), kernel.bias))
-    x = x + pick(position.expand(len(x), -1, -1), seen)
+    x = vit.patch_embed.norm(F.linear(shown(backbone, patches, seen), kernel.weight.flatten(1), kernel.bias))
+    x = x + pick(position, seen)
     x = torch.cat([prefix.expand(len(x), -1, -1).to(x.dtype), x], 1)
     x = vit.norm(vit.blocks(vit.norm_pre(x)))
     return x + unused(vit, x)  # type: ignore[no-any-return]
@@ -101,5 +102,15 @@ def unpatchify(patches: Tensor, height: int, size: int) -> Tensor:
 
 
 def pick(tokens: Tensor, places: Tensor) -> Tensor:
-    """B N D, B K -> B K D, the tokens at these places."""
-    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+    """B N D, B K -> B K D, the tokens at these places; 1 N D are those of every image."""
+    first = torch.arange(len(places), device=places.device)[:, None] * tokens.shape[1]
+    rows = places if len(tokens) == 1 else places + first
+    chosen: Tensor = tokens.flatten(0, 1).index_select(0, rows.flatten())  # whole rows: gather is slow
+    return chosen.view(*places.shape, -1)
+
+
+def shown(backbone: Backbone, patches: Tensor, places: Tensor) -> Tensor:
+    """B N P, B K -> B K P: patches of pixels as they were loaded, normalised where a network is to see them."""
+    chosen = pick(patches, places)
+    pixels = chosen.view(-1, backbone.channels, chosen.shape[-1] // backbone.channels, 1)  # each a small image
+    return backbone.normalise(pixels).view(chosen.shape)

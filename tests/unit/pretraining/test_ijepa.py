@@ -70,7 +70,7 @@ def test_the_loss_is_smooth_l1_to_normalised_features_of_the_teacher_written_out
     known = model.teacher.backbone.net.forward_features(model.backbone.normalise(batch["image"]))[:, 1:].double()
     place, errors = build_sincos2d_pos_embed([4, 4], 192), []
     for b in range(7):
-        tokens = encode(model.backbone.net, patches[b : b + 1], seen[b : b + 1])
+        tokens = encode(model.backbone, patches[b : b + 1], seen[b : b + 1])
         context = model.enter(tokens[:, model.backbone.net.num_prefix_tokens :])[0]
         context = context + place[seen[b]]
         for block in places[b].tolist():

@@ -98,7 +98,7 @@ def masked_loss(model: MAE, batch: dict[str, torch.Tensor]) -> float:
             for x in range(0, images.shape[3], model.patch)
         ]
         seen = order[b, :keep]
-        tokens = model.bridge(encode(model.backbone.net, torch.stack(patches)[None], seen[None]))[0]
+        tokens = model.bridge(encode(model.backbone, torch.stack(patches)[None], seen[None]))[0]
         prefix, tokens = tokens[:-keep], tokens[-keep:]
         canvas = [model.mask_token[0, 0]] * count
         for token, place in zip(tokens, seen.tolist(), strict=True):
@@ -139,7 +139,7 @@ def test_mae_looks_at_what_is_visible_and_is_judged_on_what_is_hidden(make_objec
     for b in range(B):
         hidden = [p for p in range(4) if p not in keep[b].tolist()]
         changed[b, hidden] = 0
-    assert torch.equal(encode(model.backbone.net, changed, keep), encode(model.backbone.net, patches, keep))
+    assert torch.equal(encode(model.backbone, changed, keep), encode(model.backbone, patches, keep))
 
 
 VITS = {
@@ -168,9 +168,9 @@ def test_with_every_patch_visible_the_encoder_is_timms(kind, batch):
     patches = patchify(backbone.normalise(batch["image"]), 8)
     everything = torch.arange(16).expand(B, -1)
     theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))
-    torch.testing.assert_close(encode(model.backbone.net, patches, everything), theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(encode(model.backbone, patches, everything), theirs, rtol=1e-4, atol=1e-5)
     extra = backbone.net.num_prefix_tokens
-    backwards = encode(model.backbone.net, patches, everything.flip(1))[:, extra:].flip(1)
+    backwards = encode(model.backbone, patches, everything.flip(1))[:, extra:].flip(1)
     torch.testing.assert_close(backwards, theirs[:, extra:], rtol=1e-4, atol=1e-5)  # positions go with their patches
 
 
@@ -181,7 +181,7 @@ def test_timms_own_vits_are_encoded_as_timm_does(name, batch):
     model = MAE(backbone).eval()
     patches = patchify(backbone.normalise(batch["image"]), model.patch)
     theirs = backbone.net.forward_features(backbone.normalise(batch["image"]))
-    mine = encode(model.backbone.net, patches, torch.arange(patches.shape[1]).expand(B, -1))
+    mine = encode(model.backbone, patches, torch.arange(patches.shape[1]).expand(B, -1))
     torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
