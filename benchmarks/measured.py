@@ -31,8 +31,8 @@ def pretrain_step(rows: Rows) -> list[str]:
     found = [
         "Pretraining, images per second from files to the optimizer step, against a plain loop of lightly's parts as "
         "its examples write it and LightlyTrain, in turn, each in a process of its own "
-        "(`python -m benchmarks.speed.pretrain_step`). The last columns: ours / lightly / LightlyTrain. A processor "
-        "with matrix units (AMX) multiplies plain matrices four times as fast, and nothing else:"
+        "(`python -m benchmarks.speed.pretrain_step`). The last columns: ours / lightly / LightlyTrain. Matrix units "
+        "(AMX, the Xeon's) make plain bf16 products five times as fast, and little else:"
     ]
     for where in dict.fromkeys(map(tables.machine, rows)):
         lines = [
@@ -140,6 +140,24 @@ def peer_quality(rows: Rows) -> list[str]:
     ]
 
 
+def recipes(rows: Rows) -> list[str]:
+    """What the recipes of configs/pretrain/ cost, and what frozen features are worth before and after."""
+    lines = []
+    for row in rows:
+        line = [row["recipe"], row["data"], f"{row['seconds'] / 60:.1f}", f"{row['epochs']:.0f}", row["seeds"]]
+        for judge in ("knn", "probe"):
+            change = tables.told(row, f"{judge}_gain", "+")
+            line.append(f"{row[f'{judge}_before']:.3f} to {row[f'{judge}_after']:.3f}, {change}")
+        lines.append(line)
+    return [
+        f"The recipes of configs/pretrain/ from random weights, {tables.machine(rows[0])}; frozen features judged "
+        "before and after on the same test photos (`python -m benchmarks.quality.recipes`; what MAE learns shows after "
+        "fine-tuning):",
+        "",
+        *tables.of(["recipe", "photos", "minutes", "epochs", "seeds", "kNN", "linear probe"], lines),
+    ]
+
+
 def pretrain_grid(rows: Rows) -> list[str]:
     """The speed of methods, networks and sizes, over lightly (and LightlyTrain)."""
     sizes = sorted({row["size"] for row in rows})
@@ -192,6 +210,7 @@ SECTIONS = (
     forgetting,
     pretrain_step,
     pretrain_grid,
+    recipes,
     peer_quality,
     time_to_knn,
     label_efficiency,

@@ -4,7 +4,7 @@ python -m benchmarks.speed.pretrain_step [--rounds 9] [--threads 2] [--grid [NET
 
 PYTHON is that of an environment in which lightly-train and timm are installed; it steps in turn with the others where
 it has the method (`lightlytrain_img_s`). --grid measures methods x sizes for the networks that are named, or for all
-(an hour and more), instead, and writes pretrain_grid.json. Rows of other cases and of other processors stay.
+(an hour and more), instead, writes pretrain_grid.json, and goes on where it was. Rows of other processors stay.
 
 Both sides get the same files, model, batch, image size, crops and threads, live in processes of their own and step in
 turn, without workers: workers would load lightly's next batches, and take a core, while ours is being timed. What two
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import interleave, machine, medians, write
+from benchmarks.harness import earlier, interleave, machine, medians, write
 from benchmarks.images import PHOTO, elpv_jpegs
 from benchmarks.peers.lightlytrain import METHODS
 from benchmarks.speed.contestant import DEVICE, settle
@@ -133,13 +133,15 @@ def main() -> None:
         folders = {"small": Path(place) / "small", "12 megapixels": Path(place) / "large"}
         elpv_jpegs(folders["small"], 1024)
         elpv_jpegs(folders["12 megapixels"], 96, PHOTO)
+        known = {row["case"] for row in earlier(name)} if grid else set()
         for case in cases:
-            row = measure(case, folders[case["photos"]], words.rounds, words.threads, words.lightly_train)
             which = f"{case['objective']} {case['backbone']} {case['size']}, {case['photos']}, {machine()['cpu']}"
+            if which in known:
+                continue
+            row = measure(case, folders[case["photos"]], words.rounds, words.threads, words.lightly_train)
             rows.append({"case": which, **row})
             print(rows[-1], flush=True)
-            path = write(name, rows, command, by="case")
-    print(path)  # written after every row: an interruption costs one row, not all
+            print(write(name, rows, command, by="case"))  # after every row: an interruption costs one, not all
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from visionft.arrays import Bools, Floats
 from visionft.backbone import Backbone
 from visionft.data.prepare import Chosen
-from visionft.errors import ConfigError
+from visionft.errors import ConfigError, DataError
 
 from .frame import fitted
 from .scorer import Scorer
@@ -21,6 +22,7 @@ from .scorers import make, words
 from .sight import Sight
 from .stream import Owner, stream
 
+WHOLE = ""  # the key of the scorer that no tile has for itself
 Progress = Callable[[int, int], None]
 
 
@@ -38,23 +40,91 @@ class Seen:
 class Eye:
     """A sight and a scorer; an image's score is the mean over its `top` highest places.
 
+    Images that are cut into tiles have a scorer for each, where it compares places: those of one tile are not those of
+    another, and twenty photos of a large board tell what each of its tiles looks like.
+
     top: places whose mean is an image's score; a number and no share: a defect is as large in a large image
     """
 
     sight: Sight
-    scorer: Scorer
+    scorer: Scorer  # of images as a whole, or of all tiles
     top: int = 10
+    parts: dict[str, Scorer] = field(default_factory=dict, repr=False)  # which have seen something; "" is `scorer`
+    folds: int = 0
 
     def __post_init__(self) -> None:
         if self.top < 1:
             raise ConfigError(f"top={self.top} is a number of places, 1 or more")
 
+    def begin(self, folds: int) -> None:
+        """Forget everything: good parts of so many folds will be taken."""
+        self.scorer.begin(folds)
+        self.folds, self.parts = folds, {}
+
+    def take(self, patches: Tensor, owners: Sequence[Owner], **words: Any) -> None:
+        """Let the scorer of each tile (B h w D) take it; `words` go with it."""
+        for key, rows in self._dealt(owners):
+            if key not in self.parts:
+                self.parts[key] = self._made(owners[rows[0]])
+            fold = [owners[row].at % self.folds if key == WHOLE else 0 for row in rows]
+            self.parts[key].take(_of(patches, rows), torch.tensor(fold), **words)
+
+    def settle(self) -> None:
+        """All good parts have been taken."""
+        for part in self.parts.values():
+            part.settle()
+
     def scored(self, patches: Tensor, owners: Sequence[Owner], fold: int | None) -> Tensor:
-        """What its scorer says of tiles (B h w D) and whose they are; those of a fold as if it had not seen them."""
-        if fold is None:
-            return self.scorer.score(patches)
-        whole = all(len(self.sight.tiles(*owner.size).corners) == 1 for owner in owners)
-        return self.scorer.score_held(patches, fold, whole=whole)
+        """What is said of tiles (B h w D), B h w; of those of a fold as if it had not been seen.
+
+        Raises DataError for a tile of images that are cut otherwise than those that were learnt from.
+        """
+        found: dict[int, Tensor] = {}
+        for key, rows in self._dealt(owners):
+            part, own = self.part(owners[rows[0]]), _of(patches, rows)
+            if fold is None:
+                said = part.score(own)
+            elif key != WHOLE:  # it has seen nothing else of an image: to leave each one out is enough
+                said = part.score_held(own, 0, whole=True)
+            else:
+                said = part.score_held(own, fold, whole=all(self._tiles(owners[row]) == (1, 1) for row in rows))
+            found |= zip(rows, said, strict=True)
+        return torch.stack([found[row] for row in range(len(owners))])
+
+    def part(self, owner: Owner) -> Scorer:
+        """The scorer of a tile. Raises DataError where nothing like it was learnt from."""
+        key = self._key(owner)
+        if key not in self.parts:
+            raise DataError(
+                f"a photo of {owner.size[1]} x {owner.size[0]} pixels is looked at in {math.prod(self._tiles(owner))} "
+                "tiles, unlike those that were learnt from, and places of other tiles cannot be compared: take photos "
+                "of one size, or eyes=patches, which compare no places"
+            )
+        return self.parts[key]
+
+    def _key(self, owner: Owner) -> str:
+        rows, columns = self._tiles(owner) if self.scorer.placed else (1, 1)
+        return WHOLE if rows == columns == 1 else f"{owner.tile} of {rows} x {columns}/"
+
+    def _tiles(self, owner: Owner) -> tuple[int, int]:
+        """Rows and columns of tiles."""
+        tops, lefts = zip(*self.sight.tiles(*owner.size).corners, strict=True)
+        return len(set(tops)), len(set(lefts))
+
+    def _dealt(self, owners: Sequence[Owner]) -> list[tuple[str, list[int]]]:
+        """Scorers by key, and which of the tiles are theirs."""
+        found: dict[str, list[int]] = {}
+        for row, owner in enumerate(owners):
+            found.setdefault(self._key(owner), []).append(row)
+        return list(found.items())
+
+    def _made(self, owner: Owner) -> Scorer:
+        """The scorer of a tile that is seen for the first time."""
+        if self._key(owner) == WHOLE:
+            return self.scorer
+        part = self.scorer.part(math.prod(self._tiles(owner)))
+        part.begin(1)
+        return part
 
     def joined(self, size: tuple[int, int], maps: Sequence[Floats], inside: Bools | None = None) -> Seen:
         """What the tiles of an image say, together; `inside`, a mask of any resolution, says which places count."""
@@ -68,7 +138,24 @@ class Eye:
 
     def forget(self) -> None:
         """Keep what judging new images takes, and let go of what it takes to judge those that were learnt from."""
-        self.scorer.restore(self.scorer.state())
+        for part in self.parts.values():
+            part.restore(part.state())
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that judging new images takes."""
+        return {f"{key}{name}": tensor for key, part in self.parts.items() for name, tensor in part.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Become the eye that said this, for new images. Raises KeyError for what is missing."""
+        states: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            key, slash, own = name.rpartition("/")
+            states.setdefault(key + slash, {})[own] = tensor
+        self.parts = {}
+        for key, own_state in (states or {WHOLE: {}}).items():
+            count = math.prod(int(side) for side in key.rstrip("/").partition(" of ")[2].split(" x ") if side)
+            part = self.scorer if key == WHOLE else self.scorer.part(count)
+            self.parts[key] = part.restore(own_state)
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -89,22 +176,21 @@ def learn(
     Those `beside` them are shown the same, and are to see more before they settle.
     """
     for eye in eyes:
-        eye.scorer.begin(folds)
-    feed([*eyes, *beside], backbone, images, folds, progress)
+        eye.begin(folds)
+    feed([*eyes, *beside], backbone, images, progress)
     for eye in eyes:
-        eye.scorer.settle()
+        eye.settle()
 
 
 def feed(
-    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray], folds: int,
+    eyes: Sequence[Eye], backbone: Backbone, images: Sequence[np.ndarray],
     progress: Progress | None = None, **words: Any,
 ) -> None:  # fmt: skip
-    """Let the scorers of eyes take images; `words` go with them."""
+    """Let eyes take images; `words` go with them."""
     for done, (patches, owners) in enumerate(stream([eye.sight for eye in eyes], backbone, images)):
-        fold = torch.tensor([owner.at % folds for owner in owners])
         for eye in eyes:
             if eye.sight in patches:
-                eye.scorer.take(patches[eye.sight], fold, **words)
+                eye.take(patches[eye.sight], owners, **words)
         if progress and not done % 4:
             progress(owners[-1].at + 1, len(images))
 
@@ -120,7 +206,7 @@ def look(
     maps: list[list[list[Floats]]] = [[[] for _ in range(len(images))] for _ in eyes]
     sizes: dict[int, tuple[int, int]] = {}
     for patches, owners in stream([eye.sight for eye in eyes], backbone, images):
-        sizes |= dict(owners)
+        sizes |= {owner.at: owner.size for owner in owners}
         for eye, own in zip(eyes, maps, strict=True):
             if eye.sight in patches:
                 seen = without if eye.scorer.learns_defects or not bad else None
@@ -145,6 +231,11 @@ def held_out(
         if progress:
             progress(fold + 1, folds)
     return [[own[at] for at in range(len(images))] for own in found]
+
+
+def _of(patches: Tensor, rows: Sequence[int]) -> Tensor:
+    """These rows; all of them are not copied."""
+    return patches if len(rows) == len(patches) else patches[list(rows)]
 
 
 def highest(values: Floats, count: int) -> float:

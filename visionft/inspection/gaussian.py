@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from visionft.errors import ConfigError
 
 from .scorer import Solved
 
+LEAST = 4  # cells along either side of a tile of a large image, which hold a covariance each
 RIDGE = 0.01  # of the mean variance, added to every variance: few images leave directions without any
 
 
@@ -30,6 +32,16 @@ class Gaussian(Solved[tuple[Tensor, Tensor]]):
         super().__init__()
         self.aligned, self.cells, self.dims = aligned, cells, dims
         self.origin, self.count, self.sum, self.square = (torch.empty(0) for _ in range(4))
+
+    @property
+    def placed(self) -> bool:  # type: ignore[override]
+        """Whether places have Gaussians of their own."""
+        return self.aligned
+
+    def part(self, tiles: int) -> Gaussian:
+        """For a tile: cells are about as large a part of the image as they would be of one that is not cut."""
+        cells = min(self.cells, max(LEAST, math.ceil(self.cells / math.sqrt(tiles))))
+        return Gaussian(aligned=self.aligned, cells=cells, dims=self.dims)
 
     def begin(self, folds: int) -> None:
         """Nothing is known of any fold."""
@@ -151,18 +163,20 @@ def _left_out(z: Tensor, n: Tensor, r: Tensor) -> Tensor:
     """C B R: the distances of whitened patches (C B R D) to Gaussians of n (C) patches of which they are r (C).
 
     Without them the mean moves by -(sum of z) / (n - r), and n times the covariance loses Z'CZ, where C = I + 11' /
-    (n - r); Sherman, Morrison and Woodbury invert what is left. The ridge is kept as if n were what it was. A Gaussian
-    of these patches alone is left as it is: nothing else is known of its place.
+    (n - r); Sherman, Morrison and Woodbury invert what is left, by way of I - SZZ'S / n, where SS = C. The ridge is
+    kept as if n were what it was. A Gaussian of these patches alone is left as it is: nothing else is known of its
+    place.
     """
-    z, rest = z.double(), (n - r).double()
+    z, n, rest = z.double(), n.double()[:, None, None, None], (n - r).double()[:, None, None, None]
     alone = rest < 1
-    rest = torch.where(alone, torch.ones_like(rest), rest)[:, None, None, None]
-    eye = torch.eye(z.shape[2], dtype=z.dtype)
-    q = z @ z.transpose(2, 3) / n.double()[:, None, None, None]
-    c = eye + 1 / rest
-    found = rest * (c @ torch.linalg.solve(eye - q @ c, q @ c))
-    lengths = found.diagonal(dim1=2, dim2=3).clamp_min(0).sqrt()
-    return torch.where(alone[:, None, None], z.norm(dim=3), lengths).float()
+    rest = torch.where(alone, torch.ones_like(rest), rest)
+    q = torch.where(alone, torch.zeros_like(z[..., :1]), z @ z.mT / n.clamp_min(1))
+    eye, side = torch.eye(z.shape[2], dtype=z.dtype), z.shape[2]
+    root = eye + ((1 + side / rest).sqrt() - 1) / side
+    lower = torch.linalg.cholesky(eye - root @ q @ root)  # by LU, MKL's threads never end
+    found = torch.linalg.solve_triangular(lower, root.expand_as(lower), upper=False)
+    lengths = (rest[..., 0] * (found.square().sum(2) - 1 - 1 / rest[..., 0])).clamp_min(0).sqrt()
+    return torch.where(alone[..., 0], z.norm(dim=3), lengths).float()
 
 
 def _parts(length: int, count: int) -> list[tuple[int, slice]]:

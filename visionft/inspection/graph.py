@@ -19,6 +19,7 @@ from .frame import fitted
 from .highpass import energies
 from .intake import Cut, Scaled
 from .panel import TINY, Calm
+from .stream import Owner
 from .tiles import Tiles
 
 if TYPE_CHECKING:
@@ -76,11 +77,11 @@ class Look(nn.Module):
 
     def __init__(self, backbone: Backbone, eyes: Sequence[Eye], size: tuple[int, int], inside: Bools | None) -> None:
         super().__init__()
-        self.eyes, self.sight = eyes, eyes[0].sight
+        self.eyes, self.sight, self.size = eyes, eyes[0].sight, size
         self.scaled, self.tiles = Scaled(self.sight, size), self.sight.tiles(*size)
         blank = torch.zeros(1, 1, *self.tiles.side, backbone.channels, dtype=torch.uint8)
         with torch.no_grad():  # scorers also make now what they keep for later
-            shapes = [tuple(found.shape[2:]) for found in self._maps(backbone, blank)]
+            shapes = [tuple(found.shape[2:]) for found in self._maps(backbone, blank, 0)]
         self.joins = nn.ModuleList(
             Join(self.tiles, eye.top, shape, inside) for eye, shape in zip(eyes, shapes, strict=True)
         )
@@ -90,17 +91,27 @@ class Look(nn.Module):
         x, (tops, lefts), (height, width) = self.scaled(images), _grid(self.tiles.corners), self.tiles.side
         rows = torch.stack([x[:, top : top + height] for top in tops], 1)
         tiles = torch.stack([rows[:, :, :, left : left + width] for left in lefts], 2).flatten(1, 2)  # B T H W C
-        maps = zip(*(self._maps(backbone, part) for part in tiles.split(TILES, 1)), strict=True)
+        parts = enumerate(tiles.split(TILES, 1))
+        maps = zip(*(self._maps(backbone, part, at * TILES) for at, part in parts), strict=True)
         return [join(torch.cat(own, 1)) for join, own in zip(self.joins, maps, strict=True)]
 
-    def _maps(self, backbone: Backbone, tiles: Tensor) -> list[Tensor]:
-        """B T H W C of uint8 -> of each eye B T h w."""
+    def _maps(self, backbone: Backbone, tiles: Tensor, first: int) -> list[Tensor]:
+        """B T H W C of uint8, T tiles from the first on -> of each eye B T h w."""
         flat = tiles.flatten(0, 1).movedim(-1, 1)
         if self.sight.what == "bands":
             patches = energies(flat)
         else:
             patches = self.sight.pooled(backbone.maps(flat, list(self.sight.layers)))
-        return [eye.scorer.score(patches).unflatten(0, (-1, tiles.shape[1])) for eye in self.eyes]
+        return [self._said(eye, patches.unflatten(0, (-1, tiles.shape[1])), first) for eye in self.eyes]
+
+    def _said(self, eye: Eye, patches: Tensor, first: int) -> Tensor:
+        """B T h w D -> B T h w."""
+        owners = [Owner(0, self.size, first + at) for at in range(patches.shape[1])]
+        own = [eye.part(owner) for owner in owners]
+        if all(part is own[0] for part in own):
+            found: Tensor = own[0].score(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+            return found
+        return torch.stack([part.score(patches[:, at]) for at, part in enumerate(own)], 1)
 
 
 class Join(nn.Module):

@@ -47,7 +47,7 @@ class Candidates:
         others = [one for one in map(eye, OFFERED) if json.dumps(one.facts()) not in weight]
         eyes, head = [Eye.of(one.facts()) for one in [*known, *others]], Eye(HEAD, Head())
         parts = Framed(good, panel.frame)
-        head.scorer.begin(folds)
+        head.begin(folds)
         learn(eyes, panel.backbone, parts, folds, console.progress("good parts"), beside=[head])
         held = _held(eyes, panel, parts, folds, console.progress("good parts, fold"))
         for one in eyes:
@@ -63,18 +63,7 @@ class Candidates:
         """
         check(len(bad))
         panel, folds, defects = self.panel, self.folds, Framed(bad, self.panel.frame)
-        eyes, held, prior = list(self.eyes), list(self.held), np.array(self.prior)
-        told = _held(eyes, panel, defects, folds, console.progress("defects, fold"), bad=True)
-        if len(bad) < TAUGHT:
-            prior = prior[:-1]
-        else:
-            heads = [copy.deepcopy(self.head)]
-            feed(heads, panel.backbone, defects, folds, bad=True)
-            heads[0].scorer.settle()
-            held += _held(heads, panel, self.parts, folds, console.progress("good parts, head, fold"))
-            told += _held(heads, panel, defects, folds, console.progress("defects, head, fold"), bad=True)
-            heads[0].forget()
-            eyes += heads
+        eyes, prior, held, told = self._asked(defects, console)
         calm = [Calm.of([seen.score for seen in own]) for own in held]
         g, b = (_table(calm, said) for said in (held, told))
         all_ = chosen(g, b, prior)
@@ -90,6 +79,25 @@ class Candidates:
             _told(found, [held[at] for at in kept], self.parts, fold, good_without),
             _told(found, [told[at] for at in kept], defects, own, bad_without),
         )
+
+    def _asked(
+        self, defects: Framed, console: Console
+    ) -> tuple[list[Eye], Floats, list[Sequence[Seen]], list[Sequence[Seen]]]:
+        """All eyes, what they count without defects, and what good photos and defects look like to each, held out.
+
+        As many defects as teach a head add one.
+        """
+        panel, folds = self.panel, self.folds
+        told = _held(self.eyes, panel, defects, folds, console.progress("defects, fold"), bad=True)
+        if len(defects) < TAUGHT:
+            return list(self.eyes), np.array(self.prior[:-1]), list(self.held), [*told]
+        heads = [copy.deepcopy(self.head)]
+        feed(heads, panel.backbone, defects, bad=True)
+        heads[0].settle()
+        good = _held(heads, panel, self.parts, folds, console.progress("good parts, head, fold"))
+        told += _held(heads, panel, defects, folds, console.progress("defects, head, fold"), bad=True)
+        heads[0].forget()
+        return [*self.eyes, *heads], np.array(self.prior), [*self.held, *good], [*told]
 
 
 def check(n: int) -> None:

@@ -20,6 +20,7 @@ class Scorer:
     """
 
     learns_defects = False  # whether `take` is told of defects, too
+    placed = False  # whether a place is compared with the same place of good parts: then every tile has a scorer
     folds = 0  # that it can do without: none before `begin`, and none after `restore`
 
     def fit(self, patches: Folded, folds: int) -> Self:
@@ -53,6 +54,10 @@ class Scorer:
         one out, which takes less away from what others taught.
         """
         return self.score(patches, without=fold)
+
+    def part(self, tiles: int) -> Scorer:
+        """One like it, for a tile of images that are cut into so many; asked of those that are `placed`."""
+        raise NotImplementedError
 
     def require(self, fold: int | None) -> None:
         """Raise KeyError unless this fold can be left out."""

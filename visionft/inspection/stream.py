@@ -19,10 +19,11 @@ Patches = dict[Sight, Tensor]  # B h w D of each sight
 
 
 class Owner(NamedTuple):
-    """The image that a tile is of."""
+    """The image that a tile is of, and which of its tiles that is."""
 
     at: int  # among the images
     size: tuple[int, int]  # H, W
+    tile: int = 0
 
 
 def stream(
@@ -40,10 +41,9 @@ def stream(
         held: dict[tuple[int, ...], list[tuple[np.ndarray, Owner]]] = {}
         with torch.no_grad(), resting(backbone):  # in full precision: distances need all digits
             for at, image in enumerate(images):
-                owner = Owner(at, (image.shape[0], image.shape[1]))
-                for tile in group[0].cut(image):
+                for number, tile in enumerate(group[0].cut(image)):
                     waiting = held.setdefault(tile.shape, [])
-                    waiting.append((tile, owner))
+                    waiting.append((tile, Owner(at, (image.shape[0], image.shape[1]), number)))
                     if len(waiting) == BATCH:
                         yield _seen(group, backbone, held.pop(tile.shape))
             for waiting in held.values():

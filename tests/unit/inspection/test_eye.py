@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from visionft import backbones
+from visionft.errors import DataError
 from visionft.inspection.eye import Eye, held_out, highest, learn, look
-from visionft.inspection.gaussian import Gaussian
+from visionft.inspection.gaussian import Gaussian, _left_out
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.sight import Sight
 from visionft.inspection.statistics import Statistics
@@ -82,6 +83,19 @@ def test_an_image_of_one_tile_is_held_out_as_if_only_it_had_not_been_there(backb
         assert held[at].score == pytest.approx(seen.score, rel=0.05) and own[at].score < 0.9 * seen.score
 
 
+def test_patches_are_left_out_in_closed_form():
+    """So many that MKL's batched LU would not end."""
+    torch.manual_seed(0)
+    n, r, d = 600, 120, 20
+    z = torch.randn(2, 1, r, d, dtype=torch.float64)
+    found = _left_out(z, torch.full((2,), n), torch.full((2,), r))
+    for own, lengths in zip(z[:, 0], found[:, 0], strict=True):
+        gone = own.T @ own + torch.outer(own.sum(0), own.sum(0)) / (n - r)
+        apart = own + own.sum(0) / (n - r)
+        inverse = torch.linalg.inv((n * torch.eye(d, dtype=own.dtype) - gone) / (n - r))
+        torch.testing.assert_close(lengths.double(), (apart @ inverse * apart).sum(1).sqrt(), rtol=1e-5, atol=1e-6)
+
+
 def test_defects_were_never_seen_by_those_that_learn_from_good_parts_alone(backbone, good, bad):
     ours = eye(Gaussian(aligned=True, cells=4))
     learn([ours], backbone, good, FOLDS)
@@ -100,6 +114,58 @@ def test_images_of_any_size_are_judged_one_by_one(backbone, good, bad):
     (seen,) = see(ours, backbone, [wide])
     assert seen.map.shape[1] == 2 * seen.map.shape[0]
     assert seen.map.max() == seen.map[:, seen.map.shape[0] :].max()
+
+
+@pytest.fixture(scope="module")
+def boards(good):
+    """Photos of several tiles: stripes on the left, nothing on the right."""
+    rng = np.random.default_rng(1)
+    blank = [(110 + rng.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8) for image in good]
+    return [np.concatenate([image, other], axis=1) for image, other in zip(good, blank, strict=True)]
+
+
+def of_places() -> Eye:
+    return Eye(SIGHT, Gaussian(aligned=True, cells=4), top=5)
+
+
+def test_places_of_one_tile_are_not_those_of_another(backbone, boards):
+    bad = boards[-1].copy()
+    bad[20:44, 88:112] = boards[0][20:44, :24]  # stripes, where there are none
+    places, anywhere = of_places(), Eye(SIGHT, Gaussian(), top=5)
+    learn([places, anywhere], backbone, boards[:-1], FOLDS)
+    (*calm, odd), (*usual, unnoticed) = look([places, anywhere], backbone, [*boards[:-1], bad])
+    stands_out, barely = odd.score / max(seen.score for seen in calm), unnoticed.score / max(s.score for s in usual)
+    assert stands_out > 2 and stands_out > 1.3 * barely  # which sees the edges of the patch alone
+    y, x = (np.array(np.unravel_index(odd.map.argmax(), odd.map.shape)) + 0.5) * 64 / odd.map.shape[0]
+    assert 16 <= y <= 48 and 84 <= x <= 116
+
+
+def test_tiles_that_know_their_places_are_held_out_one_by_one(backbone, boards):
+    whole = of_places()
+    learn([whole], backbone, boards, FOLDS)
+    (held,), own = held_out([whole], backbone, boards, FOLDS), see(whole, backbone, boards)
+    for at, image in enumerate(boards):
+        other = of_places()
+        learn([other], backbone, [*boards[:at], *boards[at + 1 :]], FOLDS)
+        (seen,) = see(other, backbone, [image])
+        assert held[at].score == pytest.approx(seen.score, rel=0.1) and own[at].score < 0.95 * seen.score
+
+
+def test_scorers_of_tiles_come_back_from_their_tensors(backbone, boards):
+    ours = of_places()
+    learn([ours], backbone, boards, FOLDS)
+    again = Eye.of(ours.facts())
+    again.restore(ours.state())
+    assert len(again.parts) == 3  # of 64 x 128 pixels
+    assert [seen.score for seen in see(again, backbone, boards)] == [seen.score for seen in see(ours, backbone, boards)]
+
+
+def test_photos_cut_into_other_tiles_have_no_places_to_compare(backbone, good, boards):
+    ours = of_places()
+    learn([ours], backbone, boards, FOLDS)
+    for other in (good[0], np.concatenate([boards[0]] * 2), np.rot90(boards[0]).copy()):
+        with pytest.raises(DataError, match="of one size"):
+            see(ours, backbone, [other])
 
 
 def test_to_judge_an_image_it_is_decoded_once(backbone, good):
