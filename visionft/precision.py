@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 _exact: ContextVar[bool] = ContextVar("exact", default=False)
 _IMAGES = 16  # of the timed batches: enough to be typical, few enough to cost seconds
-LONG = 0.5  # seconds of a step
 
 
 @dataclass
@@ -56,12 +55,9 @@ class Precision:
 
 
 def _time(objective: nn.Module, batch: Mapping[str, Tensor], precision: Precision, device: torch.device) -> float:
-    """The faster of two steps, which no neighbour has disturbed; the first, which compiles kernels, is not counted.
-
-    After a long one, one more is enough: a neighbour does not last as long.
-    """
-    seconds: list[float] = []
-    while len(seconds) < (2 if seconds and seconds[0] > LONG else 3):
+    """The faster of two steps, which no neighbour has disturbed; the first, which compiles kernels, is not counted."""
+    seconds = []
+    for _ in range(3):
         began = time.perf_counter()
         with precision.autocast(device):
             loss = objective(batch)["loss"]
