@@ -34,7 +34,7 @@ class Gaussian(Solved[tuple[Tensor, Tensor]]):
         self.origin, self.count, self.sum, self.square = (torch.empty(0) for _ in range(4))
 
     @property
-    def placed(self) -> bool:  # type: ignore[override]
+    def placed(self) -> bool:
         """Whether places have Gaussians of their own."""
         return self.aligned
 

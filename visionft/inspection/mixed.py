@@ -13,10 +13,11 @@ from visionft.arrays import Floats, Ints
 from visionft.errors import DataError
 from visionft.log import Console
 
-from .eye import Eye, Progress, Seen, feed, held_out, learn
+from .eye import Eye, Seen
 from .eyes import OFFERED, eye
 from .frame import Framed
 from .head import Head
+from .looking import Progress, feed, held_out, learn
 from .panel import Calm, Panel
 from .sight import Sight
 from .weights import chosen

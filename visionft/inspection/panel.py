@@ -13,8 +13,9 @@ from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.log import Console
 
-from .eye import Eye, Seen, held_out, learn, look
+from .eye import Eye, Seen
 from .frame import WHOLE, Frame, Framed
+from .looking import held_out, learn, look
 from .where import grown
 
 TINY = 1e-12  # a distance of nothing at all has no logarithm

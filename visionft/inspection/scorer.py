@@ -20,8 +20,12 @@ class Scorer:
     """
 
     learns_defects = False  # whether `take` is told of defects, too
-    placed = False  # whether a place is compared with the same place of good parts: then every tile has a scorer
     folds = 0  # that it can do without: none before `begin`, and none after `restore`
+
+    @property
+    def placed(self) -> bool:
+        """Whether a place is compared with the same place of good parts: then every tile of an image has a scorer."""
+        return False
 
     def fit(self, patches: Folded, folds: int) -> Self:
         """Learn from one pass over the good parts, in their order; the same order gives the same scorer."""

@@ -8,8 +8,9 @@ import torch
 
 from visionft import backbones
 from visionft.errors import DataError
-from visionft.inspection.eye import Eye, held_out, highest, learn, look
+from visionft.inspection.eye import Eye, highest
 from visionft.inspection.gaussian import Gaussian, _left_out
+from visionft.inspection.looking import held_out, learn, look
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.sight import Sight
 from visionft.inspection.statistics import Statistics

@@ -8,13 +8,14 @@ import torch
 
 from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
-from visionft.inspection.eye import Eye, feed
+from visionft.inspection.eye import Eye
 from visionft.inspection.eyes import chosen
 from visionft.inspection.frame import Frame
 from visionft.inspection.graph import Graph
 from visionft.inspection.head import Head
 from visionft.inspection.inspector import Inspector
 from visionft.inspection.intake import Scaled
+from visionft.inspection.looking import feed
 from visionft.inspection.panel import Calm, Panel
 from visionft.inspection.promise import Promise
 from visionft.inspection.sight import Sight

@@ -10,10 +10,11 @@ import torch
 from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
 from visionft.errors import CheckpointError, DataError
-from visionft.inspection.eye import Eye, look
+from visionft.inspection.eye import Eye
 from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.inspector import Inspector
 from visionft.inspection.learn import suspects
+from visionft.inspection.looking import look
 from visionft.inspection.neighbours import Neighbours
 from visionft.inspection.panel import Calm, Panel
 from visionft.inspection.sight import Sight
