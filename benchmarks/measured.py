@@ -28,13 +28,8 @@ def pretrain_step(rows: Rows) -> list[str]:
     headers = ["", "photos", "ours", "lightly", "over lightly", "over LightlyTrain",
                "over lightly, with decoding, 10 epochs", "share of the matrix-product rate", "first step, s",
                "peak memory, GB"]  # fmt: skip
-    found = [
-        "Pretraining, images per second from files to the optimizer step, against a plain loop of lightly's parts as "
-        "its examples write it and LightlyTrain, in turn, each in a process of its own "
-        "(`python -m benchmarks.speed.pretrain_step`). The last columns: ours / lightly / LightlyTrain. Matrix units "
-        "(AMX, the Xeon's) make plain bf16 products five times as fast, and little else:"
-    ]
-    for where in dict.fromkeys(map(tables.machine, rows)):
+
+    def table(some: Rows) -> list[str]:
         lines = [
             [
                 f"{row['objective']} {row['backbone']} {row['size']} px", row["photos"], f"{row['ours_img_s']:.1f}",
@@ -43,10 +38,17 @@ def pretrain_step(rows: Rows) -> list[str]:
                 f"{row['speedup_10_epochs']:.2f}x", f"{row['matmul_share']:.0%}",
                 _sides(row, "first_step_s"), _sides(row, "peak_gb"),
             ]
-            for row in rows if tables.machine(row) == where
+            for row in some
         ]  # fmt: skip
-        found += ["", f"{where}:", "", *tables.of(headers, lines)]
-    return found
+        return tables.of(headers, lines)
+
+    return [
+        "Pretraining, images per second from files to the optimizer step, against a plain loop of lightly's parts as "
+        "its examples write it and LightlyTrain, in turn, each in a process of its own "
+        "(`python -m benchmarks.speed.pretrain_step`). The last columns: ours / lightly / LightlyTrain. Matrix units "
+        "(AMX, the Xeon's) make plain bf16 products five times as fast, and little else:",
+        *tables.by_machine(rows, table),
+    ]
 
 
 def _sides(row: Mapping[str, Any], key: str) -> str:
@@ -160,17 +162,20 @@ def recipes(rows: Rows) -> list[str]:
 
 def pretrain_grid(rows: Rows) -> list[str]:
     """The speed of methods, networks and sizes, over lightly (and LightlyTrain)."""
+    return [
+        "Methods, networks and sizes, batch 32: our images per second and how many times lightly's loop (and "
+        "LightlyTrain) that is (`python -m benchmarks.speed.pretrain_step --grid`):",
+        *tables.by_machine(rows, _grid),
+    ]
+
+
+def _grid(rows: Rows) -> list[str]:
     sizes = sorted({row["size"] for row in rows})
     lines = []
     for key in dict.fromkeys((row["objective"], row["backbone"]) for row in rows):
         cells = {row["size"]: row for row in rows if (row["objective"], row["backbone"]) == key}
         lines.append([" ".join(key), *(_faster(cells.get(size)) for size in sizes)])
-    return [
-        "Methods, networks and sizes, batch 32: our images per second and how many times lightly's loop (and "
-        "LightlyTrain) that is (`python -m benchmarks.speed.pretrain_step --grid`):",
-        "",
-        *tables.of(["", *(f"{size} px" for size in sizes)], lines),
-    ]
+    return tables.of(["", *(f"{size} px" for size in sizes)], lines)
 
 
 def _faster(row: Mapping[str, Any] | None) -> str:

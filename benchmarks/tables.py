@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
@@ -19,6 +19,14 @@ def machine(row: Mapping[str, Any]) -> str:
     found = row["machine"]
     cpu = found["cpu"].replace("(R)", "").replace(" Processor", "")
     return f"{found['cores']} cores of an {cpu}"
+
+
+def by_machine(rows: Rows, table: Callable[[Rows], Sequence[str]]) -> list[str]:
+    """The table of each machine's rows, below its processor in words."""
+    found = list[str]()
+    for where in dict.fromkeys(map(machine, rows)):
+        found += ["", f"{where}:", "", *table([row for row in rows if machine(row) == where])]
+    return found
 
 
 def median(values: Iterable[float], digits: int = 0) -> str:

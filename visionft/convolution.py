@@ -23,7 +23,7 @@ class Ways:
     weight: Sum | None = None
 
 
-Rule = Callable[[Tensor, Tensor, Pair, Pair], Ways]  # of image, weight, stride, padding; reads shapes and dtypes
+Rule = Callable[[Tensor, Tensor, torch.dtype, Pair, Pair], Ways]  # of image and weight, which will have this dtype
 
 
 class FasterConv(torch.autograd.Function):
@@ -73,13 +73,13 @@ def redirected(depthwise: Rule, dense: Rule) -> Callable[..., Tensor]:
     ) -> Tensor:
         if isinstance(padding, str) or not (_trains_on_cpu(input, weight) and _plain(input, weight, dilation, groups)):
             return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-        image, filters, steps, edges = _autocast(input), _autocast(weight), pair(stride), pair(padding)
+        kind, steps, edges = _kind(input), pair(stride), pair(padding)
         rule = dense if groups == 1 else depthwise
-        ways = rule(image, filters, steps, edges) if image.dtype == filters.dtype else Ways()
-        if ways == Ways():
+        ways = rule(input, weight, kind, steps, edges) if kind == _kind(weight) else Ways()
+        if ways == Ways():  # torch casts the weights itself, and once for all calls
             return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-        offset = None if bias is None else _autocast(bias)
-        result: Tensor = FasterConv.apply(image, filters, offset, steps, edges, groups, ways)
+        offset = None if bias is None else bias.to(_kind(bias))
+        result: Tensor = FasterConv.apply(input.to(kind), weight.to(kind), offset, steps, edges, groups, ways)
         return result
 
     return conv2d
@@ -118,7 +118,8 @@ def _plain(image: Tensor, weight: Tensor, dilation: int | Sequence[int], groups:
     return kind and image.ndim == 4 and pair(dilation) == (1, 1)
 
 
-def _autocast(tensor: Tensor) -> Tensor:
+def _kind(tensor: Tensor) -> torch.dtype:
+    """What autocast makes of it."""
     if torch.is_autocast_enabled("cpu") and tensor.dtype != torch.float64:  # float64 is left alone by autocast, too
-        return tensor.to(torch.get_autocast_dtype("cpu"))
-    return tensor
+        return torch.get_autocast_dtype("cpu")
+    return tensor.dtype

@@ -64,10 +64,10 @@ def weight_gradient(grad: Tensor, weight: Tensor, image: Tensor, stride: Pair, p
     return torch.cat(strips, dim=3)
 
 
-def ways(image: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Ways:
-    """What is faster than torch's kernels for a depthwise layer of these shapes and dtype."""
-    by_phases = max(stride) > 1 and image.dtype != torch.float32
-    wide = weight.shape[3] > FAST_WIDTH and (max(stride) == 1 or image.dtype != torch.float32)
+def ways(image: Tensor, weight: Tensor, dtype: torch.dtype, stride: Pair, padding: Pair) -> Ways:
+    """What is faster than torch's kernels for a depthwise layer of these shapes, in this dtype."""
+    by_phases = max(stride) > 1 and dtype != torch.float32
+    wide = weight.shape[3] > FAST_WIDTH and (max(stride) == 1 or dtype != torch.float32)
     by_strips = wide and _meet(image.shape[3], weight.shape[3], stride[1], padding[1])
     return Ways(image=input_gradient if by_phases else None, weight=weight_gradient if by_strips else None)
 

@@ -12,7 +12,8 @@ and a product, by (images, channels, side, channels out, kernel, stride):
      64, 256,  8, 256, 3, 1     2.1   3.5     2.1   6.5                6.6   4.8
     192, 128,  8, 128, 3, 1     1.4   4.2     1.5   8.4                5.3  10.9
      32,   3, 224, 192, 16, 16  1.9   1.6                             11.7   2.3
-     64, 256,  4, 512, 3, 2 in float32: 19.6 8.4, 19.2 6.7, 17.3 6.4 (192 images)
+    in float32:
+    192, 256,  4, 512, 3, 2    19.6   8.4    19.2   6.7               17.3   6.4
 
 The rule is read off such tables. On other processors, where nothing was measured, all is torch's own.
 """
@@ -57,17 +58,15 @@ def input_gradient(grad: Tensor, weight: Tensor, image: Tensor, stride: Pair, pa
     return found.to(image.dtype).permute(0, 3, 1, 2)
 
 
-def ways(image: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Ways:
-    """What is faster than torch's kernels for a layer of these shapes and dtype, on this processor."""
-    if not amx() or image.dtype not in (torch.bfloat16, torch.float32):
-        return Ways()
-    if not image.is_contiguous(memory_format=torch.channels_last):
-        return Ways()
+def ways(image: Tensor, weight: Tensor, dtype: torch.dtype, stride: Pair, padding: Pair) -> Ways:
+    """What is faster than torch's kernels for a layer of these shapes, in this dtype, on this processor."""
     height, width = outputs(image, weight, stride, padding)
-    half, places, large = image.dtype == torch.bfloat16, height * width, weight.numel() >= LARGE
-    if min(height, width) < 1:  # torch's to refuse
+    known = amx() and dtype in (torch.bfloat16, torch.float32)
+    possible = min(height, width) > 0  # else it is torch's to refuse
+    if not (known and possible and image.is_contiguous(memory_format=torch.channels_last)):
         return Ways()
-    few = places <= 16 and large
+    half, places = dtype == torch.bfloat16, height * width
+    few = places <= 16 and weight.numel() >= LARGE
     tiny = places <= 4 and half
     apart = 1 < weight.shape[2] == stride[0] and 1 < weight.shape[3] == stride[1]  # as patches are embedded
     wide = places <= 64 and 4 * weight.numel() >= LARGE

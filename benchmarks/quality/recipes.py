@@ -10,6 +10,7 @@ features judge the same test photos, with intervals over seeds and photos; `gain
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -34,16 +35,16 @@ RECIPES = ("dino_vit_tiny", "mae_vit_tiny", "simclr_resnet18")
 
 def once(name: str, data: str, weights: str, seed: int, place: Path) -> tuple[Judged, Judged, dict[str, float]]:
     """What frozen features are worth before and after one run of a recipe; its seconds and steps."""
-    made = {"weights": weights, "seed": seed, "out": str(place / "run")}
-    recipe = config.load(Pretrain, FOLDER / f"{name}.yaml", made)
+    words = {"weights": weights, "seed": seed, "out": str(place / "run")}
+    recipe = config.load(Pretrain, FOLDER / f"{name}.yaml", words)
     photos = Photos.of(data, recipe.size, place / "photos")
     start = backbones.load(recipe.backbone, recipe.weights, size=recipe.size)
     before = judge(start, photos.ready, recipe.size)
-    recipe = config.load(Pretrain, FOLDER / f"{name}.yaml", {**made, "data": str(photos.folder)})
     began = time.perf_counter()
-    after = judge(pretrain(recipe, console=Console(quiet=True)).backbone, photos.ready, recipe.size)
-    steps = max(int(row["step"]) for row in read_metrics(place / "run" / "metrics.jsonl"))
+    made = pretrain(dataclasses.replace(recipe, data=str(photos.folder)), console=Console(quiet=True))
     seconds = time.perf_counter() - began
+    after = judge(made.backbone, photos.ready, recipe.size)
+    steps = max(int(row["step"]) for row in read_metrics(made.out / "metrics.jsonl"))
     return before, after, {"seconds": seconds, "steps": steps, "epochs": steps * recipe.batch / len(photos)}
 
 
@@ -56,15 +57,15 @@ def row_of(name: str, words: argparse.Namespace) -> dict[str, Any]:
             before, after, cost = once(name, words.data, words.weights, seed, Path(place))
         costs.append(cost)
         for side, judged in (("before", before), ("after", after)):
-            for judge_, right in judged.hits.items():
-                hits.setdefault((side, judge_), []).append(right)
+            for kind, right in judged.hits.items():
+                hits.setdefault((side, kind), []).append(right)
         print(name, seed, cost, before.row(), after.row(), flush=True)
     row: dict[str, Any] = {"recipe": name, "data": Path(words.data).name, "weights": words.weights}
     row |= {key: round(statistics.mean(cost[key] for cost in costs), 1) for key in costs[0]} | {"seeds": words.seeds}
-    for judge_ in ("knn", "probe"):
-        first, last = (np.array(hits[side, judge_]) for side in ("before", "after"))
-        row |= bounded(f"{judge_}_before", *crossed(first)) | bounded(f"{judge_}_after", *crossed(last))
-        row |= bounded(f"{judge_}_gain", *crossed(last - first))
+    for kind in ("knn", "probe"):
+        first, last = (np.array(hits[side, kind]) for side in ("before", "after"))
+        row |= bounded(f"{kind}_before", *crossed(first)) | bounded(f"{kind}_after", *crossed(last))
+        row |= bounded(f"{kind}_gain", *crossed(last - first))
     return row
 
 

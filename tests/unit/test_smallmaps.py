@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -32,9 +32,7 @@ def channels_last(*shape: int, dtype: torch.dtype = FP32) -> Tensor:
 def chosen(image: tuple[int, ...], weight: tuple[int, ...], stride: int, dtype: torch.dtype) -> tuple[bool, ...]:
     """Which of forward, gradient of the image and of the weight go by products."""
     padding = (weight[2] // 2,) * 2 if weight[2] % 2 else (0, 0)
-    found = smallmaps.ways(
-        channels_last(*image, dtype=dtype), channels_last(*weight, dtype=dtype), (stride, stride), padding
-    )
+    found = smallmaps.ways(channels_last(*image), channels_last(*weight), dtype, (stride, stride), padding)
     return found.forward is not None, found.image is not None, found.weight is not None
 
 
@@ -50,8 +48,7 @@ def chosen(image: tuple[int, ...], weight: tuple[int, ...], stride: int, dtype: 
 @example(kernel=(1, 1), stride=(2, 2), padding=(0, 0), size=(5, 4), last=True)  # the stride leaves pixels unseen
 @example(kernel=(2, 2), stride=(2, 2), padding=(0, 0), size=(5, 5), last=False)  # as does the end of the map
 def test_products_are_the_convolution_and_its_gradients(kernel, stride, padding, size, last):
-    if any(side + 2 * edge < one for side, edge, one in zip(size, padding, kernel, strict=True)):
-        return
+    assume(all(side + 2 * edge >= one for side, edge, one in zip(size, padding, kernel, strict=True)))
     image = torch.randn(2, 3, *size, dtype=torch.float64)
     weight = torch.randn(4, 3, *kernel, dtype=torch.float64)
     if last:
@@ -138,12 +135,12 @@ def test_the_rule_takes_what_was_measured_to_be_faster():
 
 
 def test_other_processors_and_layouts_keep_torchs_kernels(monkeypatch):
-    image, weight = channels_last(2, 64, 2, 2, dtype=BF16), channels_last(64, 64, 3, 3, dtype=BF16)
+    image, weight = channels_last(2, 64, 2, 2), channels_last(64, 64, 3, 3)
     monkeypatch.setattr(smallmaps, "amx", lambda: False)
-    assert smallmaps.ways(image, weight, (1, 1), (1, 1)) == Ways()
+    assert smallmaps.ways(image, weight, BF16, (1, 1), (1, 1)) == Ways()
     monkeypatch.setattr(smallmaps, "amx", lambda: True)
-    assert smallmaps.ways(image, weight, (1, 1), (1, 1)) == ALL
-    assert smallmaps.ways(image.contiguous(), weight, (1, 1), (1, 1)) == Ways()
+    assert smallmaps.ways(image, weight, BF16, (1, 1), (1, 1)) == ALL
+    assert smallmaps.ways(image.contiguous(), weight, BF16, (1, 1), (1, 1)) == Ways()
 
 
 @pytest.mark.usefixtures("matrix_units")

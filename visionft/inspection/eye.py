@@ -47,7 +47,7 @@ class Eye:
     scorer: Scorer  # of images as a whole, or of all tiles
     top: int = 10
     parts: dict[str, Scorer] = field(default_factory=dict, repr=False)  # which have seen something; "" is `scorer`
-    folds: int = 0
+    folds: int = 0  # of the good parts; a scorer that cannot leave one out need not know
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -81,10 +81,9 @@ class Eye:
             part, own = self.part(owners[rows[0]]), _of(patches, rows)
             if fold is None:
                 said = part.score(own)
-            elif key != WHOLE:  # it has seen nothing else of an image: to leave each one out is enough
-                said = part.score_held(own, 0, whole=True)
-            else:
-                said = part.score_held(own, fold, whole=all(self._tiles(owners[row]) == (1, 1) for row in rows))
+            else:  # the scorer of a tile has seen nothing else of an image: to leave each one out is enough
+                whole = key != WHOLE or all(self._tiles(owners[row]) == (1, 1) for row in rows)
+                said = part.score_held(own, fold if key == WHOLE else 0, whole=whole)
             found |= zip(rows, said, strict=True)
         return torch.stack([found[row] for row in range(len(owners))])
 
