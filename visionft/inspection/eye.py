@@ -63,7 +63,7 @@ class Eye:
         for key, rows in self._dealt(owners):
             if key not in self.parts:
                 self.parts[key] = self._made(owners[rows[0]])
-            fold = [owners[row].at % self.folds if key == WHOLE else 0 for row in rows]
+            fold = [owners[row].at % self._folds(key) for row in rows]
             self.parts[key].take(_of(patches, rows), torch.tensor(fold), **words)
 
     def settle(self) -> None:
@@ -81,9 +81,9 @@ class Eye:
             part, own = self.part(owners[rows[0]]), _of(patches, rows)
             if fold is None:
                 said = part.score(own)
-            else:  # the scorer of a tile has seen nothing else of an image: to leave each one out is enough
+            else:  # the scorer of a tile has seen nothing else of an image
                 whole = key != WHOLE or all(self._tiles(owners[row]) == (1, 1) for row in rows)
-                said = part.score_held(own, fold if key == WHOLE else 0, whole=whole)
+                said = part.score_held(own, fold % self._folds(key), whole=whole)
             found |= zip(rows, said, strict=True)
         return torch.stack([found[row] for row in range(len(owners))])
 
@@ -94,7 +94,7 @@ class Eye:
             raise DataError(
                 f"a photo of {owner.size[1]} x {owner.size[0]} pixels is looked at in {math.prod(self._tiles(owner))} "
                 "tiles, unlike those that were learnt from, and places of other tiles cannot be compared: take photos "
-                "of one size, or eyes=patches, which compare no places"
+                "of one size, or eyes=anywhere, which compares no places"
             )
         return self.parts[key]
 
@@ -114,12 +114,16 @@ class Eye:
             found.setdefault(self._key(owner), []).append(row)
         return list(found.items())
 
+    def _folds(self, key: str) -> int:
+        """That the scorer of this key knows; a tile's, that leaves out each image by itself, knows one."""
+        return 1 if key != WHOLE and self.scorer.alone else self.folds
+
     def _made(self, owner: Owner) -> Scorer:
         """The scorer of a tile that is seen for the first time."""
         if self._key(owner) == WHOLE:
             return self.scorer
         part = self.scorer.part(math.prod(self._tiles(owner)))
-        part.begin(1)
+        part.begin(self._folds(self._key(owner)))
         return part
 
     def joined(self, size: tuple[int, int], maps: Sequence[Floats], inside: Bools | None = None) -> Seen:

@@ -17,7 +17,11 @@ from .sight import Sight
 
 EYES: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it sees, and how it is made
     "patches": (
-        "patches unlike any of good parts, wherever they lie: spots, scratches, cracks",
+        "patches unlike any of good parts, of a large photo those of the same tile: spots, scratches, cracks",
+        {"layers": [-2, -1], "scorer": {"name": "neighbours", "aligned": True}},
+    ),
+    "anywhere": (
+        "patches unlike any of good parts in all of a large photo: rolls of cloth, parts that never lie alike",
         {"layers": [-2, -1], "scorer": "neighbours"},
     ),
     "places": (

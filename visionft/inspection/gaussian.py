@@ -38,6 +38,11 @@ class Gaussian(Solved[tuple[Tensor, Tensor]]):
         """Whether places have Gaussians of their own."""
         return self.aligned
 
+    @property
+    def alone(self) -> bool:
+        """Whether `_left_out` is at hand."""
+        return self.aligned
+
     def part(self, tiles: int) -> Gaussian:
         """For a tile: cells are about as large a part of the image as they would be of one that is not cut."""
         cells = min(self.cells, max(LEAST, math.ceil(self.cells / math.sqrt(tiles))))

@@ -26,17 +26,28 @@ class Neighbours(Scorer):
     .7 and .4 standard deviations odder than new ones (solar cells, magnetic tiles, cloth), for an AUROC .002 higher,
     .004 higher and .027 higher; and it takes as many times longer as there are folds.
 
+    aligned: whether parts lie under the camera in the same way, so that every tile of a large photo has its own bank
     share: of all patches that the bank keeps, as k-centre coresets
     most: patches it keeps at most, whatever the share
     memory: megabytes that patches may take while it is fitted; a longer stream is thinned on the way
     """
 
-    def __init__(self, *, share: float = 0.1, most: int = 2_000, memory: int = 1024) -> None:
+    def __init__(self, *, aligned: bool = False, share: float = 0.1, most: int = 2_000, memory: int = 1024) -> None:
         if not 0 < share <= 1 or most < 1 or memory < 1:
             raise ConfigError(f"share={share} lies above 0 and at most at 1; most={most} and memory={memory} from 1 on")
-        self.share, self.most, self.memory = share, most, memory
+        self.aligned, self.share, self.most, self.memory = aligned, share, most, memory
         self.bank, self.owner = torch.empty(0, 0), torch.empty(0, dtype=torch.int16)
         self.seen = 0
+
+    @property
+    def placed(self) -> bool:
+        """Whether tiles have banks of their own."""
+        return self.aligned
+
+    def part(self, tiles: int) -> Neighbours:
+        """For a tile: as large a bank as for a whole photo, and a tile's share of the memory."""
+        memory = max(1, self.memory // tiles)
+        return Neighbours(aligned=True, share=self.share, most=self.most, memory=memory)
 
     def begin(self, folds: int) -> None:
         """No patch has been seen."""

@@ -27,6 +27,11 @@ class Scorer:
         """Whether a place is compared with the same place of good parts: then every tile of an image has a scorer."""
         return False
 
+    @property
+    def alone(self) -> bool:
+        """Whether `score_held` leaves out each whole image by itself, and need not know folds for it."""
+        return False
+
     def fit(self, patches: Folded, folds: int) -> Self:
         """Learn from one pass over the good parts, in their order; the same order gives the same scorer."""
         self.begin(folds)

@@ -15,6 +15,7 @@ from .frame import Frame, fitted
 from .where import Region, Scale
 
 FOREIGN = 0.5  # of a photo: where more is marked, it is not that of such a part
+HOTTEST = 0.75  # of the way from good parts to the hottest place: what is marked where nothing reaches the mark
 
 
 @dataclass(frozen=True)
@@ -67,20 +68,30 @@ class Verdict:
         """H W: how unlike good parts every pixel's surroundings are."""
         return self.frame.back(self.places, *self.size)
 
+    @cached_property
+    def mark(self) -> float:
+        """The heat beyond which a place is marked: the scale's, unless a photo is rejected and no place is as hot.
+
+        Then many places are a little odd, and the hottest of them are marked, if hotter than those of good parts.
+        """
+        calm, peak = self.scale.calm, float(self.heat.max())
+        weak = self.reject and calm < peak <= self.scale.mark
+        return calm + HOTTEST * (peak - calm) if weak else self.scale.mark
+
     @property
     def mask(self) -> Bools:
         """H W: the pixels that are marked."""
-        return where.marked(self.heat, self.scale.mark)
+        return where.marked(self.heat, self.mark)
 
     @property
     def regions(self) -> list[Region]:
         """Marked regions, the hottest first."""
-        return where.regions(self.heat, self.scale.mark)
+        return where.regions(self.heat, self.mark)
 
     @property
     def overlay(self) -> np.ndarray:
         """H W 3 of uint8: the photo with what is hot in colour and marked regions outlined."""
-        return where.overlay(where.shown(self.pixels), self.heat, self.scale)
+        return where.overlay(where.shown(self.pixels), self.heat, self.scale, self.mark)
 
     def cells(self) -> dict[str, str]:
         """What a table says: the decision, how many regions are marked, and where and how large the hottest is."""

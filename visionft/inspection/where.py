@@ -70,13 +70,14 @@ def regions(heat: Floats, mark: float) -> list[Region]:
     return sorted(found, key=lambda region: -region.peak)
 
 
-def overlay(image: np.ndarray, heat: Floats, scale: Scale) -> np.ndarray:
-    """The photo (H W 3 of uint8) with what is hot in colour and marked regions outlined."""
+def overlay(image: np.ndarray, heat: Floats, scale: Scale, mark: float | None = None) -> np.ndarray:
+    """The photo (H W 3 of uint8) with what is hot in colour and regions beyond a mark, the scale's, outlined."""
     share = scale.share(heat)
     colour = cv2.applyColorMap((255 * share).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
     weight = (OPAQUE * share)[..., None]
     drawn = np.ascontiguousarray((image * (1 - weight) + colour * weight).round().astype(np.uint8))
-    edges, _ = cv2.findContours(marked(heat, scale.mark).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    beyond = marked(heat, scale.mark if mark is None else mark).astype(np.uint8)
+    edges, _ = cv2.findContours(beyond, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(drawn, edges, -1, (255, 64, 64), thickness=max(1, round(min(image.shape[:2]) / 300)))
     return drawn
 

@@ -80,6 +80,18 @@ def test_a_photo_that_is_hot_all_over_is_foreign():
     assert "foreign" in str(verdict(9, 0, hot)) and verdict(9, 0, hot).cells()["foreign"] == "yes"
 
 
+def test_of_a_rejected_photo_something_is_marked_if_its_hottest_place_is_odd_at_all():
+    warm = np.zeros((SIDE, SIDE))
+    warm[:4, :4], warm[9, 9] = 0.8, 0.7  # the scale marks beyond 1; 3/4 of .8 are .6
+    regions = verdict(99, 0, warm).regions
+    assert [region.peak for region in regions] == [0.8, 0.7] and regions[0].box == (0, 0, 4, 4)
+    assert (verdict(99, 0, warm).overlay != 0).any()
+    assert not verdict(9, 0, warm).regions  # it passes
+    assert not verdict(99, 0, warm - 1).regions  # no place is hotter than those of good parts
+    warm[9, 9] = 1.5
+    assert len(verdict(99, 0, warm).regions) == 1  # as of any other photo
+
+
 def test_a_promise_is_broken_only_where_the_interval_says_so():
     assert judged([99] * 5 + [0] * 95, ["good"] * 100).kept
     assert judged([99] * 7 + [0] * 93, ["good"] * 100).kept

@@ -129,10 +129,17 @@ def of_places() -> Eye:
     return Eye(SIGHT, Gaussian(aligned=True, cells=4), top=5)
 
 
-def test_places_of_one_tile_are_not_those_of_another(backbone, boards):
+def of_banks() -> Eye:
+    return Eye(SIGHT, Neighbours(aligned=True, share=1.0, most=100_000), top=5)
+
+
+@pytest.mark.parametrize(
+    ("places", "anywhere"), [(of_places, Gaussian), (of_banks, lambda: Neighbours(share=1.0, most=100_000))]
+)
+def test_places_of_one_tile_are_not_those_of_another(backbone, boards, places, anywhere):
     bad = boards[-1].copy()
     bad[20:44, 88:112] = boards[0][20:44, :24]  # stripes, where there are none
-    places, anywhere = of_places(), Eye(SIGHT, Gaussian(), top=5)
+    places, anywhere = places(), Eye(SIGHT, anywhere(), top=5)
     learn([places, anywhere], backbone, boards[:-1], FOLDS)
     (*calm, odd), (*usual, unnoticed) = look([places, anywhere], backbone, [*boards[:-1], bad])
     stands_out, barely = odd.score / max(seen.score for seen in calm), unnoticed.score / max(s.score for s in usual)
@@ -152,7 +159,24 @@ def test_tiles_that_know_their_places_are_held_out_one_by_one(backbone, boards):
         assert held[at].score == pytest.approx(seen.score, rel=0.1) and own[at].score < 0.95 * seen.score
 
 
-def test_scorers_of_tiles_come_back_from_their_tensors(backbone, boards):
+def test_banks_of_tiles_are_held_out_by_fold(backbone, boards):
+    ours = of_banks()
+    learn([ours], backbone, boards, FOLDS)
+    (held,) = held_out([ours], backbone, boards, FOLDS)
+    for fold in range(FOLDS):
+        other = of_banks()
+        learn([other], backbone, [image for at, image in enumerate(boards) if at % FOLDS != fold], FOLDS)
+        for at, seen in zip(range(fold, len(boards), FOLDS), see(other, backbone, boards[fold::FOLDS]), strict=True):
+            assert held[at].score == pytest.approx(seen.score, rel=1e-4)
+
+
+def test_a_tile_has_its_share_of_the_memory():
+    part = Neighbours(aligned=True, most=7, memory=100).part(20)
+    assert (part.aligned, part.most, part.memory) == (True, 7, 5)
+
+
+@pytest.mark.parametrize("of_places", [of_places, of_banks])
+def test_scorers_of_tiles_come_back_from_their_tensors(backbone, boards, of_places):
     ours = of_places()
     learn([ours], backbone, boards, FOLDS)
     again = Eye.of(ours.facts())
@@ -161,7 +185,8 @@ def test_scorers_of_tiles_come_back_from_their_tensors(backbone, boards):
     assert [seen.score for seen in see(again, backbone, boards)] == [seen.score for seen in see(ours, backbone, boards)]
 
 
-def test_photos_cut_into_other_tiles_have_no_places_to_compare(backbone, good, boards):
+@pytest.mark.parametrize("of_places", [of_places, of_banks])
+def test_photos_cut_into_other_tiles_have_no_places_to_compare(backbone, good, boards, of_places):
     ours = of_places()
     learn([ours], backbone, boards, FOLDS)
     for other in (good[0], np.concatenate([boards[0]] * 2), np.rot90(boards[0]).copy()):

@@ -37,6 +37,7 @@ EYES = {
     "foretold": [{"name": "student", "layers": [1, 2]}, {"name": "surroundings", "layers": [1, 2], "tile": 32}],
     "larger": [{"name": "patches", "layers": [1, 2], "scale": 1.5, "top": 20}],
     "smaller": [{"name": "whole", "layers": [1, 2], "scale": 0.7}],
+    "banks": [{"name": "patches", "layers": [1, 2], "tile": 24}],
     "tiles": [{"name": "places", "layers": [1, 2], "tile": 24}, {"name": "texture", "scale": 2, "tile": 40}],
     "all": [{"name": "patches", "layers": [1, 2], "tile": 32}, {"name": "patches", "layers": [2]}, "whole", "texture"],
 }
