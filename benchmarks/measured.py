@@ -109,7 +109,7 @@ def time_to_knn(rows: Rows) -> list[str]:
             ]
         )
     words = "; ".join(
-        f"{row['case']}: {row['speedup']:.1f}x" if row["speedup"] else f"{row['case']}: {row['why']}"
+        f"{row['case']} ({tables.machine(row)}): " + (f"{row['speedup']:.1f}x" if row["speedup"] else row["why"])
         for row in rows if "speedup" in row
     )  # fmt: skip
     return [

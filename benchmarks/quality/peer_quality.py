@@ -66,12 +66,11 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     words = parser.parse_args()
     keep_memory()
-    rows: list[dict[str, Any]] = []
-    command = f"python -m benchmarks.quality.peer_quality {Path(words.data).name} --steps {words.steps} --lr {words.lr}"
+    asked = f"--steps {words.steps} --seeds {words.seeds} --lr {words.lr}"
     with tempfile.TemporaryDirectory() as place:
         for name in words.objectives:
-            rows += rows_of(CASES[name], words, Path(place))
-            print(write("peer_quality", rows, f"{command} --objectives {' '.join(words.objectives)}"))
+            command = f"python -m benchmarks.quality.peer_quality {Path(words.data).name} --objectives {name} {asked}"
+            print(write("peer_quality", rows_of(CASES[name], words, Path(place)), command, by="objective"))
 
 
 if __name__ == "__main__":
