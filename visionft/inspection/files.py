@@ -37,7 +37,7 @@ def save(inspector: Inspector, folder: str | Path) -> Path:
     state = {
         f"{at}.{name}": tensor.contiguous().clone()
         for at, eye in enumerate(panel.eyes)
-        for name, tensor in eye.state().items()
+        for name, tensor in eye.scorers.state().items()
     }
     state["signs"] = torch.from_numpy(inspector.signs)
     replace(out / "scorers.safetensors", lambda file: save_file(state, file))
@@ -81,7 +81,7 @@ def _panel(run: Path, info: Mapping[str, Any], state: Mapping[str, Tensor]) -> P
     for at, eye in enumerate(eyes):
         own = {key.split(".", 1)[1]: tensor for key, tensor in state.items() if key.split(".", 1)[0] == str(at)}
         try:
-            eye.restore(own)
+            eye.scorers.restore(own)
         except KeyError as missing:
             raise CheckpointError(
                 f"{run} lacks {missing} of its eye {at + 1}: another version wrote it; fit it again"

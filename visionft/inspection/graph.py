@@ -107,7 +107,7 @@ class Look(nn.Module):
     def _said(self, eye: Eye, patches: Tensor, first: int) -> Tensor:
         """B T h w D -> B T h w."""
         owners = [Owner(0, self.size, first + at) for at in range(patches.shape[1])]
-        own = [eye.part(owner) for owner in owners]
+        own = [eye.scorers.of(owner) for owner in owners]
         if all(part is own[0] for part in own):
             found: Tensor = own[0].score(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
             return found

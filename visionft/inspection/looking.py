@@ -26,10 +26,10 @@ def learn(
     Those `beside` them are shown the same, and are to see more before they settle.
     """
     for eye in eyes:
-        eye.begin(folds)
+        eye.scorers.begin(folds)
     feed([*eyes, *beside], backbone, images, progress)
     for eye in eyes:
-        eye.settle()
+        eye.scorers.settle()
 
 
 def feed(
@@ -40,7 +40,7 @@ def feed(
     for done, (patches, owners) in enumerate(stream([eye.sight for eye in eyes], backbone, images)):
         for eye in eyes:
             if eye.sight in patches:
-                eye.take(patches[eye.sight], owners, **words)
+                eye.scorers.take(patches[eye.sight], owners, **words)
         if progress and not done % 4:
             progress(owners[-1].at + 1, len(images))
 
@@ -60,7 +60,7 @@ def look(
         for eye, own in zip(eyes, maps, strict=True):
             if eye.sight in patches:
                 seen = without if eye.scorer.learns_defects or not bad else None
-                for one, owner in zip(eye.scored(patches[eye.sight], owners, seen), owners, strict=True):
+                for one, owner in zip(eye.scorers.scored(patches[eye.sight], owners, seen), owners, strict=True):
                     own[owner.at].append(one.double().numpy())
     return [
         [eye.joined(sizes[at], of, inside) for at, of in enumerate(own)] for eye, own in zip(eyes, maps, strict=True)

@@ -48,11 +48,11 @@ class Candidates:
         others = [one for one in map(eye, OFFERED) if json.dumps(one.facts()) not in weight]
         eyes, head = [Eye.of(one.facts()) for one in [*known, *others]], Eye(HEAD, Head())
         parts = Framed(good, panel.frame)
-        head.begin(folds)
+        head.scorers.begin(folds)
         learn(eyes, panel.backbone, parts, folds, console.progress("good parts"), beside=[head])
         held = _held(eyes, panel, parts, folds, console.progress("good parts, fold"))
         for one in eyes:
-            one.forget()
+            one.scorers.forget()
         prior = [weight.get(json.dumps(one.facts()), 0.0) for one in [*eyes, head]]
         return cls(panel, eyes, prior, parts, folds, held, head)
 
@@ -94,10 +94,10 @@ class Candidates:
             return list(self.eyes), np.array(self.prior[:-1]), list(self.held), [*told]
         heads = [copy.deepcopy(self.head)]
         feed(heads, panel.backbone, defects, bad=True)
-        heads[0].settle()
+        heads[0].scorers.settle()
         good = _held(heads, panel, self.parts, folds, console.progress("good parts, head, fold"))
         told += _held(heads, panel, defects, folds, console.progress("defects, head, fold"), bad=True)
-        heads[0].forget()
+        heads[0].scorers.forget()
         return [*self.eyes, *heads], np.array(self.prior), [*self.held, *good], [*told]
 
 

@@ -57,7 +57,7 @@ class Panel:
         progress = console.progress("good parts, held out, fold")
         held = held_out(self.eyes, self.backbone, images, folds, inside=self.frame.inside, progress=progress)
         for eye in self.eyes:
-            eye.forget()
+            eye.scorers.forget()
         self.calm = [Calm.of([seen.score for seen in one]) for one in held]
         self.weights = self.weights or [1 / len(self.eyes)] * len(self.eyes)
         return [self.together(each, images.sizes[at]) for at, each in enumerate(zip(*held, strict=True))]

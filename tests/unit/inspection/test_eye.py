@@ -180,8 +180,8 @@ def test_scorers_of_tiles_come_back_from_their_tensors(backbone, boards, of_plac
     ours = of_places()
     learn([ours], backbone, boards, FOLDS)
     again = Eye.of(ours.facts())
-    again.restore(ours.state())
-    assert len(again.parts) == 3  # of 64 x 128 pixels
+    again.scorers.restore(ours.scorers.state())
+    assert len(again.scorers.parts) == 3  # of 64 x 128 pixels
     assert [seen.score for seen in see(again, backbone, boards)] == [seen.score for seen in see(ours, backbone, boards)]
 
 

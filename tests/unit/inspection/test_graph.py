@@ -79,10 +79,10 @@ def test_the_graph_says_what_the_inspector_says(backbone, eyes, frame):
 
 def test_a_head_is_a_graph_too(backbone):
     eye = Eye(Sight(layers=(1, 2), pool=1), Head())
-    eye.begin(5)
+    eye.scorers.begin(5)
     feed([eye], backbone, parts(20, 0, SIZE))
     feed([eye], backbone, [spoiled(image) for image in parts(10, 3, SIZE)], bad=True)
-    eye.settle()
+    eye.scorers.settle()
     panel = Panel(backbone, [eye], calm=[Calm(0.0, 1.0)], weights=[1.0])
     agree(Inspector(panel, Promise.of(np.linspace(-5, 5, 20), 0.1), Scale(0.0, 1.0), IMAGES))
 
