@@ -209,6 +209,16 @@ def label_efficiency(rows: Rows) -> list[str]:
     ]
 
 
+def label_efficiency_sweep(rows: Rows) -> list[str]:
+    """Other ways to pretrain, on the same photos."""
+    by = {(row["dataset"], row["set"]): row["verdict"] for row in rows}
+    return [
+        "Other ways to pretrain (`python -m benchmarks.quality.label_efficiency DATA --set WORDS`), each for as long:",
+        "",
+        *(f"- {dataset}, {how}: {verdict}" for (dataset, how), verdict in by.items()),
+    ]
+
+
 SECTIONS = (
     elpv,
     stopping,
@@ -219,6 +229,7 @@ SECTIONS = (
     peer_quality,
     time_to_knn,
     label_efficiency,
+    label_efficiency_sweep,
     finetune_peers,
     *INSPECTION,
     depthwise,

@@ -1,10 +1,11 @@
 """How accuracy grows with labels from four starts: scratch, scratch + SSL, ImageNet, ImageNet + SSL.
 
-python -m benchmarks.quality.label_efficiency [DATASET...] [--shared FOLDER] [--minutes 5] [--norms train]
+python -m benchmarks.quality.label_efficiency [DATASET...] [--shared FOLDER] [--minutes 5] [--set WORD...]
 
 It runs `visionft study` on solar cells and textile (packages), Fashion-MNIST (Debian's package dataset-fashion-mnist)
 and, where FOLDER has them, clothing and a part of CIFAR-10. Test images are never trained on, with or without labels.
---norms asks for batch norms that train, or stay, whatever the start, and writes label_efficiency_norms_train.json.
+--set takes further words of `visionft study`, such as objective=densecl or pretrain.batchnorm=train; rows are then
+written to label_efficiency_sweep.json, each with its `set`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any
 
 import numpy as np
 
-import visionft as vf
 from benchmarks.harness import write
+from visionft import config
 from visionft.evaluation.efficiency import NAMES
+from visionft.journeys.study import study
+from visionft.verbs import Study
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 KINDS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
@@ -62,15 +65,17 @@ def _unzipped(name: str) -> bytes:
 
 def rows_of(name: str, words: argparse.Namespace, place: Path) -> list[dict[str, Any]]:
     """One dataset: a row for every start, answer and share of the labels."""
-    done = vf.study(
-        source(name, words.shared, place), **LITE, size=SIZES[name], seeds=words.seeds,
-        pretrain={"minutes": words.minutes, "batchnorm": words.norms}, finetune={"tune": words.tune},
-        starts=words.starts, out=str(place / f"study-{name}"),
-    )  # fmt: skip
+    given = {
+        "data": source(name, words.shared, place), **LITE, "size": SIZES[name], "seeds": words.seeds,
+        "pretrain": {"minutes": words.minutes}, "finetune": {"tune": words.tune}, "starts": words.starts,
+        "out": str(place / "-".join(["study", name, *words.set])),
+    }  # fmt: skip
+    done = study(config.load(Study, given, *words.set))
+    how = {"set": " ".join(words.set), "case": f"{name} {' '.join(words.set)}"} if words.set else {}
     shares = {row["labels"]: row["fraction"] for row in done.rows}
     return [
         {
-            "dataset": name, "start": start, "answer": answer, "fraction": shares[labels], "labels": labels,
+            "dataset": name, **how, "start": start, "answer": answer, "fraction": shares[labels], "labels": labels,
             "seeds": words.seeds, "accuracy": round(accuracy, 4), "ci_low": round(low, 4), "ci_high": round(high, 4),
             "verdict": done.words,
         }
@@ -86,19 +91,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--norms", default="auto", choices=["auto", "train", "frozen"])
     parser.add_argument("--tune", default="probe-then-full")
     parser.add_argument("--starts", nargs="+", default=[*NAMES], choices=[*NAMES])
+    parser.add_argument("--set", nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/label_efficiency"))
     words = parser.parse_args(arguments)
     words.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    command = f"python -m benchmarks.quality.label_efficiency {' '.join(words.datasets)} --minutes {words.minutes:g}"
+    asked = f"--minutes {words.minutes:g} --seeds {words.seeds} --tune {words.tune} --starts {' '.join(words.starts)}"
+    file, by, asked = (
+        ("label_efficiency_sweep", "case", f"{asked} --set {' '.join(words.set)}")
+        if words.set
+        else ("label_efficiency", "dataset", asked)
+    )
     for name in words.datasets:
-        rows += rows_of(name, words, words.out)
-        done = f"{command} --seeds {words.seeds} --tune {words.tune} --starts {' '.join(words.starts)}"
-        file = "label_efficiency" + (f"_norms_{words.norms}" if words.norms != "auto" else "")
-        print(write(file, rows, f"{done} --norms {words.norms}", by="dataset"))
+        command = f"python -m benchmarks.quality.label_efficiency {name} {asked}"
+        print(write(file, rows_of(name, words, words.out), command, by=by))
 
 
 if __name__ == "__main__":
