@@ -109,16 +109,22 @@ def time_to_knn(rows: Rows) -> list[str]:
             ]
         )
     words = "; ".join(
-        f"{row['case']} ({tables.machine(row)}): " + (f"{row['speedup']:.1f}x" if row["speedup"] else row["why"])
+        f"{row['case']} ({tables.machine(row)}): kNN {_times(row, '')}, probe {_times(row, 'probe_')}"
         for row in rows if "speedup" in row
     )  # fmt: skip
     return [
         "SimCLR from the same start on the same photos, one process after the other: lightly's loop for all its "
-        "epochs, ours for shares of its time (`python -m benchmarks.quality.time_to_knn`). Time to lightly's kNN "
+        "epochs, ours for shares of its time (`python -m benchmarks.quality.time_to_knn`). Time to lightly's "
         f"accuracy, over the budgets tried: {words}.",
         "",
         *tables.of(["photos and start", "", "seconds", "seeds", "kNN", "linear probe"], lines),
     ]
+
+
+def _times(row: Mapping[str, Any], prefix: str) -> str:
+    """A speedup, or why there is none."""
+    speedup = row[f"{prefix}speedup"]
+    return f"{speedup:.1f}x" if speedup else str(row[f"{prefix}why"])
 
 
 def peer_quality(rows: Rows) -> list[str]:

@@ -72,14 +72,17 @@ def rows_of(seen: dict[Key, list[Seen]]) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The speedup; null where no budget sufficed, or where lightly's loop gained nothing over the start."""
+    """The speedup to lightly's kNN and probe; null where no budget sufficed, or where its loop gained nothing."""
     start, theirs = (next(row for row in rows if row["side"] == side) for side in ("start", "lightly"))
-    learnt = theirs["knn"] > start["knn"]
-    enough = [row["seconds"] for row in rows if row["side"] == "ours" and row["gain"] >= 0]
-    best = min(enough, default=None) if learnt else None
-    why = "" if best else "no budget sufficed" if learnt else "lightly's loop gained nothing over the start"
-    speedup = round(theirs["seconds"] / best, 2) if best else None
-    return {"lightly_s": theirs["seconds"], "ours_s": best, "speedup": speedup, "why": why}
+    found = {"lightly_s": theirs["seconds"]}
+    for name, prefix in (("knn", ""), ("probe", "probe_")):
+        learnt = theirs[name] > start[name]
+        enough = [row["seconds"] for row in rows if row["side"] == "ours" and row[name] >= theirs[name]]
+        best = min(enough, default=None) if learnt else None
+        why = "" if best else "no budget sufficed" if learnt else "lightly's loop gained nothing over the start"
+        speedup = round(theirs["seconds"] / best, 2) if best else None
+        found |= {f"{prefix}ours_s": best, f"{prefix}speedup": speedup, f"{prefix}why": why}
+    return found
 
 
 def main() -> None:
