@@ -207,10 +207,22 @@ def test_an_adapter_learns_beside_a_frozen_network(parts, tmp_path):
     assert vf.load(run.out).predict(str(parts)) == run.predictor.predict(str(parts))
 
 
+def test_a_refit_of_columns_learns_from_the_validation_images_for_as_many_passes(parts, tmp_path):
+    words = {**WORDS, "target": "scratch,grade,depth_mm", "steps": 6, "val": 0.3, "refit": True, "quiet": True}
+    run = vf.finetune(str(parts), **{**words, "tune": "full", "out": str(tmp_path / "run")})
+    sizes = run.dealt.parts.sizes()
+    assert run.fitted.steps == round(6 * (sizes["train"] + sizes["val"]) / sizes["train"]) > 6
+    assert not (run.out / "refit" / "resume").exists()
+    assert vf.load(run.out).predict(str(parts)) == run.predictor.predict(str(parts))
+    worse = vf.finetune(str(parts), **{**words, "optim.lr": 1.0, "out": str(tmp_path / "worse")})
+    assert worse.fitted.best_step == 0  # what answers is a probe of all images that may be looked at
+    assert np.allclose(worse.said["finetuned"], worse.said["probe"], rtol=0.05, atol=0.05)  # features in bf16
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [({"tune": "auto"}, "tune=auto is for one label"), ({"folds": 3}, "folds is for one label"),
-     ({"refit": True}, "refit is for one label"), ({"keep": "l2sp"}, "keep is for one label"),
+     ({"refit": True, "optim.schedule": "plateau"}, "plateau"), ({"keep": "l2sp"}, "keep is for one label"),
      ({"task": "mae"}, "leave task out"),
      ({"task.balance": "weights"}, "no key objective.balance"), ({"tune": "probe", "adapter": "lora"}, "adapter"),
      ({"data": None}, "data is missing")],

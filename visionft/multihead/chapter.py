@@ -45,6 +45,8 @@ def write(done: Tuned) -> None:
     if done.fitted:
         report.heading("Training")
         losses(report, done.out, done.fitted.best_step)
+        if done.recipe.refit:
+            report.text("Then it learnt once more, from the validation images, too, for as many passes as were best.")
     report.heading("This run")
     report.facts(runs.versions())
     report.write(done.out / "report.html")

@@ -22,7 +22,7 @@ from visionft.errors import ConfigError
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
-from visionft.tasks.complete import budgeted
+from visionft.tasks.complete import budgeted, refitting
 from visionft.tasks.heads import Heads
 from visionft.tasks.learn import (
     Begun,
@@ -40,7 +40,7 @@ from visionft.tasks.run import open_run
 from visionft.train import Fitted, Metrics
 
 from .deal import Dealt
-from .floor import Floor
+from .floor import Floor, Probes
 from .judge import change, headline, judge, watched
 from .predictor import HEADS, HeadsPredictor
 from .rules import decide
@@ -78,7 +78,7 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     recipe = complete(recipe)
     dealt = Dealt.of(recipe, console)
     parts, start = dealt.parts, start_of(recipe)
-    model, training = build(recipe, dealt, start)
+    model, _ = build(recipe, dealt, start)
     attach(recipe, copy.deepcopy(model))  # what does not fit must be said before anything is written
     open_run(recipe, parts, start, dealt.fingerprint, console)
     low = Floor.of(start, dealt, recipe.size, console)
@@ -86,7 +86,8 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
         model.start_from(low.known.weight, low.known.bias)
         learned, held = solved(model), (low.held_out(recipe.seed), low.values)
     else:
-        learned = _learn(recipe, dealt, model, training, low, console, log)
+        begun = begin(recipe, dealt, start, low.train)
+        learned = train(recipe, begun, Path(recipe.out), console, log)
         held = answering(recipe, learned.model, dealt).numbers(parts.val.pixels), dealt.values(parts.val)
         first = low.train.answers(low.val_z)
         worse, least, most = change(dealt.targets, held[0], first, held[1])
@@ -96,6 +97,9 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
             model, _ = build(recipe, dealt, start)
             model.start_from(low.train.weight, low.train.bias)
             learned, held = solved(model, learned), (first, held[1])
+    if recipe.refit:
+        console.say("once more, with the validation images")
+        learned = _refit(recipe, dealt, learned, start, low, console, log)
     done = _measure(recipe, dealt, learned, held, low, console)
     done.seconds = time.perf_counter() - began
     seal(done, console)
@@ -130,7 +134,7 @@ def complete(recipe: Finetune) -> Finetune:
     recipe = dataclasses.replace(recipe, task={"name": HEADS, **options})
     objective.find(recipe.task)
     kept = config.named(recipe.keep, "keep")[0] != "none"
-    refused = {"folds": recipe.folds > 1, "refit": recipe.refit, "sampler": recipe.sampler != "natural",
+    refused = {"folds": recipe.folds > 1, "sampler": recipe.sampler != "natural",
                "keep": kept, "retained": recipe.retained is not None}  # fmt: skip
     if given := [key for key, set_ in refused.items() if set_]:
         raise ConfigError(f"{given[0]} is for one label an image, not for columns (target=); leave {given[0]} out")
@@ -139,11 +143,11 @@ def complete(recipe: Finetune) -> Finetune:
     return budgeted(recipe)
 
 
-def _learn(
-    recipe: Finetune, dealt: Dealt, model: Heads, training: Views, low: Floor, console: Console, log: Sequence[Sink]
-) -> Learned:
+def begin(recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes) -> Begun:
+    """Everything that training takes; `heads` are probes of the training images to begin with."""
+    model, training = build(recipe, dealt, start)
     if recipe.tune != "full":
-        model.start_from(low.train.weight, low.train.bias)
+        model.start_from(heads.weight, heads.bias)
     attach(recipe, model)
     predictor, val = answering(recipe, model, dealt), dealt.parts.val
     values = dealt.values(val)
@@ -153,15 +157,30 @@ def _learn(
         refuse_infinite(torch.from_numpy(said))
         return watched(dealt.targets, said, values, predictor.rules)
 
-    return train(recipe, Begun(model, model, training, evaluate), Path(recipe.out), console, log)
+    return Begun(model, model, training, evaluate)
+
+
+def _refit(
+    recipe: Finetune, dealt: Dealt, first: Learned, start: Backbone, low: Floor, console: Console, log: Sequence[Sink]
+) -> Learned:
+    """Train on all that may be looked at, for as many passes as were best without the validation images."""
+    best = first.fitted.best_step if first.fitted else 0
+    if not best and recipe.tune != "full":  # no step was better than the start
+        model, _ = build(recipe, dealt, start)
+        model.start_from(low.known.weight, low.known.bias)
+        return solved(model, first)
+    again = refitting(recipe, best, dealt.parts.more)
+    begun = begin(again, dataclasses.replace(dealt, parts=dealt.parts.all_learned()), start, low.known)
+    return train(again, begun, Path(recipe.out) / "refit", console, log, choose=False, name="refit")
 
 
 def _measure(
     recipe: Finetune, dealt: Dealt, learned: Learned, held: tuple[Floats, Floats], low: Floor, console: Console
 ) -> Tuned:
     """Decide how to answer by images that were held out, and judge that once on the test images."""
-    predictor, solved = answering(recipe, learned.model, dealt), recipe.tune == "probe"
-    rules = decide(dealt.targets, *held, way=recipe.decide, coverage=recipe.coverage, temper=not solved)
+    predictor = answering(recipe, learned.model, dealt)
+    own = recipe.tune != "probe" and not recipe.refit  # held-out answers are those of this network
+    rules = decide(dealt.targets, *held, way=recipe.decide, coverage=recipe.coverage, temper=own)
     for words in (words for rule in rules.values() for words in rule.words):
         console.say(f"  {words}")
     test, plain = dealt.parts.test, predictor.rules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ def seal(done: Tuned, console: Console) -> None:
     if done.recipe.report:
         write(done)
     checkpoint.finish(out, model, _info(done))
+    shutil.rmtree(out / "refit" / "resume", ignore_errors=True)
 
 
 def _info(done: Tuned) -> dict[str, Any]:

@@ -21,9 +21,13 @@ def complete(recipe: Finetune) -> Finetune:
     remedies.check(recipe)
     if recipe.folds > 1 and recipe.refit:
         raise ConfigError("folds and refit exclude each other: every training image is in most folds already")
-    if recipe.refit and recipe.optim.schedule == "plateau":
-        raise ConfigError("refit has no validation images whose plateau the rate could wait for; leave one of them out")
     return budgeted(recipe)
+
+
+def refitting(recipe: Finetune, best: int, more: float) -> Finetune:
+    """The recipe of as many passes over `more` times as many images as `best` steps were; nothing is chosen by it."""
+    steps = max(1, round(best * more))
+    return dataclasses.replace(recipe, steps=steps, epochs=None, minutes=None, patience=0, average=False)
 
 
 def budgeted(recipe: Finetune) -> Finetune:
@@ -36,6 +40,8 @@ def budgeted(recipe: Finetune) -> Finetune:
     if recipe.tune == "probe" and any(trained.values()):
         key = next(name for name, asked in trained.items() if asked)
         raise ConfigError(f"tune=probe trains nothing that {key} could act on; leave tune out, or leave {key} out")
+    if recipe.refit and recipe.optim.schedule == "plateau":
+        raise ConfigError("refit has no validation images whose plateau the rate could wait for; leave one of them out")
     if recipe.average and recipe.tune == "full":
         raise ConfigError("average needs a start that answers already; take tune=probe-then-full")
     if adapted and config.named(recipe.task, "task")[1].get("drop_path"):

@@ -60,6 +60,11 @@ class Parts:
         """All that may be looked at: those of train, then those of val."""
         return self._part([*self.places["train"], *self.places["val"]])
 
+    @property
+    def more(self) -> float:
+        """Times as many images may be looked at as are learned from."""
+        return (len(self.places["train"]) + len(self.places["val"])) / len(self.places["train"])
+
     def all_learned(self) -> Parts:
         """The same with nothing kept back to choose by: train holds val, too."""
         return replace(self, places={**self.places, "train": [*self.places["train"], *self.places["val"]]})

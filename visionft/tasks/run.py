@@ -20,7 +20,7 @@ from visionft.recipe import Finetune
 from visionft.retention import forgotten, remedies
 from visionft.retention.retained import retained
 
-from .complete import complete
+from .complete import complete, refitting
 from .floor import Floor, Held, measure_floor
 from .learn import Learned, attach, begin, build, learn, probed, solved, start_of
 from .measure import Finetuned, asked, judge, line, measure
@@ -129,8 +129,7 @@ def _refit(
         model, _ = build(recipe, parts, start)
         model.start_from(began.weight, began.bias)
         return solved(model, first)
-    steps = max(1, round(best * len(parts.known.table) / len(parts.train.table)))
-    again = dataclasses.replace(recipe, steps=steps, epochs=None, minutes=None, patience=0, average=False)
+    again = refitting(recipe, best, parts.more)
     out = Path(recipe.out) / "refit"
     return learn(again, parts.all_learned(), start, began, out, console, log, choose=False, name="refit")
 
