@@ -226,8 +226,8 @@ def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> N
     The promises: the same good parts in the same order give the same scores, however they are batched and whatever was
     fitted before; leaving out a fold is never to have seen it; images that it was fitted to are held out as if their
     fold, or each of them, had not been there; what is far from all good parts scores higher than they
-    do; images are judged one by one; a state brings everything back. `patches` (B h w D) are of good parts; they are
-    drawn where none are given.
+    do; images are judged one by one; a state brings everything back; one that is `placed` makes others like it for
+    tiles. `patches` (B h w D) are of good parts; they are drawn where none are given.
     """
     given = torch.randn(24, 6, 7, 5, generator=torch.Generator().manual_seed(0)) if patches is None else patches
     fold, folds = torch.arange(len(given)) % 4, 4
@@ -259,6 +259,8 @@ def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> N
         each = torch.cat([make().fit([(given[some], fold[some])], folds).score(given[~some]) for some in rest])
         apart, learnt = ((of - each).abs().mean() for of in (own, said[~kept]))
         assert 3 * apart < learnt, "images held out are scored as if they had been learnt from"
+    if scorer.placed:
+        _check_part(scorer, given, fold, own)
 
     state = {name: tensor.clone() for name, tensor in scorer.state().items()}
     back = make().restore(state)
@@ -273,3 +275,14 @@ def check_scorer(make: Callable[[], Scorer], patches: Tensor | None = None) -> N
         except KeyError:
             continue  # what was restored need not know of folds
         assert torch.equal(left, ask(scorer)), "a restored scorer leaves out a fold that it does not know"
+
+
+def _check_part(scorer: Scorer, given: Tensor, fold: Tensor, own: Tensor) -> None:
+    """The scorer of an image's only tile is like that of images; `own` is what images of fold 1 score, held out."""
+    tile, known = scorer.part(1), torch.zeros_like(fold) if scorer.alone else fold
+    assert tile is not scorer, "the scorer of a tile is the scorer that made it, not one like it"
+    tile.fit([(given, known)], int(known.max()) + 1)
+    same = torch.allclose(tile.score(given), scorer.score(given), rtol=1e-4, atol=1e-5)
+    assert same, "the scorer of the only tile says otherwise"
+    held = tile.score_held(given[fold == 1], 0 if scorer.alone else 1, whole=True)
+    assert torch.allclose(held, own, rtol=1e-3, atol=1e-4), "it leaves out images by themselves, and needs folds to"

@@ -20,7 +20,8 @@ from visionft.testing import check_scorer
 
 @pytest.mark.parametrize("make", [
     lambda: Neighbours(share=1.0), lambda: Neighbours(share=1 / 6), Gaussian, lambda: Gaussian(dims=3),
-    lambda: Gaussian(aligned=True, cells=3), lambda: Statistics(dims=4), Statistics, Student, Surroundings,
+    lambda: Gaussian(aligned=True, cells=3), lambda: Neighbours(aligned=True, share=1 / 6), lambda: Statistics(dims=4),
+    Statistics, Student, Surroundings,
 ])  # fmt: skip
 def test_it_keeps_its_promises(make: Callable[[], Scorer]):
     check_scorer(make)
@@ -71,7 +72,23 @@ class Relative(Statistics):
         return found - found.mean()
 
 
+class Itself(Neighbours):
+    """Is the scorer of every tile."""
+
+    def part(self, tiles: int) -> Neighbours:
+        return self
+
+
+class Coarser(Gaussian):
+    """Makes another one for tiles."""
+
+    def part(self, tiles: int) -> Gaussian:
+        return Gaussian(aligned=True, cells=1)
+
+
 @pytest.mark.parametrize(("make", "says"), [
+    (lambda: Itself(aligned=True, share=1.0), "not one like it"),
+    (lambda: Coarser(aligned=True, cells=3), "only tile"),
     (Forgetful, "leaving a fold out"), (lambda: Holed(share=1 / 6), "leaving a fold out"),
     (lambda: Leaky(aligned=True, cells=3), "held out"), (lambda: Clamped(share=1.0), "never clamped"),
     (Relative, "depends on those beside it"), (Careless, "a fold that it does not know"),
