@@ -131,18 +131,20 @@ def peer_quality(rows: Rows) -> list[str]:
     """The same number of steps on the same photos: our features and lightly's."""
     lines = []
     for row in (row for row in rows if row["side"] == "difference"):
-        cells = [f"{row['objective']} {row['backbone']}, {row['steps']} steps"]
+        cells = [f"{row['objective']} {row['backbone']}, {row['steps']} steps", row["seeds"]]
         for judge in ("knn", "probe"):
             for side in ("ours", "lightly"):
                 same = [r[judge] for r in rows if r["side"] == side and r["objective"] == row["objective"]]
                 cells.append(f"{statistics.mean(same):.3f}")
             cells.append(f"{row[judge]:+.3f} ({row[f'{judge}_low']:+.3f} to {row[f'{judge}_high']:+.3f})")
         lines.append(cells)
-    headers = ["", *(f"{judge}, {side}" for judge in ("kNN", "probe") for side in ("ours", "lightly", "difference"))]
-    seeds, data = rows[-1]["seeds"], rows[-1]["data"]
+    headers = [
+        "",
+        "seeds",
+        *(f"{judge}, {side}" for judge in ("kNN", "probe") for side in ("ours", "lightly", "difference")),
+    ]
     return [
-        f"The same steps on the same photos ({data}) from random weights, {seeds} seeds "
-        "(`python -m benchmarks.quality.peer_quality`):",
+        f"The same steps on the same photos ({rows[-1]['data']}) from random weights (`python -m benchmarks.quality.peer_quality`):",
         "",
         *tables.of(headers, lines),
     ]
