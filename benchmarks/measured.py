@@ -144,7 +144,8 @@ def peer_quality(rows: Rows) -> list[str]:
         *(f"{judge}, {side}" for judge in ("kNN", "probe") for side in ("ours", "lightly", "difference")),
     ]
     return [
-        f"The same steps on the same photos ({rows[-1]['data']}) from random weights (`python -m benchmarks.quality.peer_quality`):",
+        f"The same steps on the same photos ({rows[-1]['data']}) from random weights "
+        "(`python -m benchmarks.quality.peer_quality`):",
         "",
         *tables.of(headers, lines),
     ]
