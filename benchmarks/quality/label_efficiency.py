@@ -98,11 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = parser.parse_args(arguments)
     words.out.mkdir(parents=True, exist_ok=True)
     asked = f"--minutes {words.minutes:g} --seeds {words.seeds} --tune {words.tune} --starts {' '.join(words.starts)}"
-    file, by, asked = (
-        ("label_efficiency_sweep", "case", f"{asked} --set {' '.join(words.set)}")
-        if words.set
-        else ("label_efficiency", "dataset", asked)
-    )
+    file, by = ("label_efficiency_sweep", "case") if words.set else ("label_efficiency", "dataset")
+    asked += f" --set {' '.join(words.set)}" if words.set else ""
     for name in words.datasets:
         command = f"python -m benchmarks.quality.label_efficiency {name} {asked}"
         print(write(file, rows_of(name, words, words.out), command, by=by))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -78,13 +77,11 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     recipe = complete(recipe)
     dealt = Dealt.of(recipe, console)
     parts, start = dealt.parts, start_of(recipe)
-    model, _ = build(recipe, dealt, start)
-    attach(recipe, copy.deepcopy(model))  # what does not fit must be said before anything is written
+    attach(recipe, build(recipe, dealt, start)[0])  # what does not fit must be said before anything is written
     open_run(recipe, parts, start, dealt.fingerprint, console)
     low = Floor.of(start, dealt, recipe.size, console)
     if recipe.tune == "probe":  # a probe is solved, not trained
-        model.start_from(low.known.weight, low.known.bias)
-        learned, held = solved(model), (low.held_out(recipe.seed), low.values)
+        learned, held = _probed(recipe, dealt, start, low.known), (low.held_out(recipe.seed), low.values)
     else:
         begun = begin(recipe, dealt, start, low.train)
         learned = train(recipe, begun, Path(recipe.out), console, log)
@@ -94,9 +91,7 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
         if recipe.tune != "full" and least > 0:
             console.say(f"training made it worse, {worse:+.3g} loss ({least:+.3g} to {most:+.3g}) on validation "
                         "images: the start answers")  # fmt: skip
-            model, _ = build(recipe, dealt, start)
-            model.start_from(low.train.weight, low.train.bias)
-            learned, held = solved(model, learned), (first, held[1])
+            learned, held = _probed(recipe, dealt, start, low.train, learned), (first, held[1])
     if recipe.refit:
         console.say("once more, with the validation images")
         learned = _refit(recipe, dealt, learned, start, low, console, log)
@@ -160,15 +155,22 @@ def begin(recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes) -> Beg
     return Begun(model, model, training, evaluate)
 
 
+def _probed(
+    recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes, tried: Learned | None = None
+) -> Learned:  # fmt: skip
+    """Probes on the start, of which nothing else has learnt."""
+    model, _ = build(recipe, dealt, start)
+    model.start_from(heads.weight, heads.bias)
+    return solved(model, tried)
+
+
 def _refit(
     recipe: Finetune, dealt: Dealt, first: Learned, start: Backbone, low: Floor, console: Console, log: Sequence[Sink]
 ) -> Learned:
     """Train on all that may be looked at, for as many passes as were best without the validation images."""
     best = first.fitted.best_step if first.fitted else 0
     if not best and recipe.tune != "full":  # no step was better than the start
-        model, _ = build(recipe, dealt, start)
-        model.start_from(low.known.weight, low.known.bias)
-        return solved(model, first)
+        return _probed(recipe, dealt, start, low.known, first)
     again = refitting(recipe, best, dealt.parts.more)
     begun = begin(again, dataclasses.replace(dealt, parts=dealt.parts.all_learned()), start, low.known)
     return train(again, begun, Path(recipe.out) / "refit", console, log, choose=False, name="refit")
