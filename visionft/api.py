@@ -98,13 +98,14 @@ def evaluate(recipe: verbs.Evaluate, *, quiet: bool = False) -> dict[str, float]
     source = read(_needed(recipe.data, "data"), labelled=model.labelled)
     table = scan(source, bad=recipe.bad, channels=channels, white=white).table
     console.say(f"{len(table)} images of {table.source}")
-    return model.evaluate(table, batch=recipe.batch)
+    return model.evaluate(table, batch=recipe.batch, progress=console.progress("images"))
 
 
 @verb(verbs.Predict)
-def predict(recipe: verbs.Predict) -> list[Prediction] | list[Answers]:
+def predict(recipe: verbs.Predict, *, quiet: bool = False) -> list[Prediction] | list[Answers]:
     """Classify images with a fine-tuned run; with `out`, also write a CSV."""
-    found = load(recipe.run).predict(_needed(recipe.images, "images"), batch=recipe.batch)
+    model, images, console = load(recipe.run), _needed(recipe.images, "images"), _console(quiet)
+    found = model.predict(images, batch=recipe.batch, progress=console.progress("images"))
     if recipe.out:
         write_csv(Path(recipe.out), [one.cells() for one in found])
     return found
@@ -198,14 +199,19 @@ def advise(recipe: verbs.Advise, *, quiet: bool = False) -> Any:
 
 
 @verb(verbs.Objectives)
-def objectives(recipe: verbs.Objectives) -> list[Entry]:
+def objectives(recipe: verbs.Objectives, *, quiet: bool = False) -> list[Entry]:
     """What a backbone can be pretrained for: one entry an objective, plug-ins too, with its cost in memory."""
     from .catalogue import entry
     from .objective import registered
 
     names = [recipe.name] if recipe.name else [*registered()]
     network = backbones.load(recipe.backbone, "none", size=recipe.size)
-    return [entry(name, network, recipe.size) for name in names]
+    found: list[Entry] = []
+    progress = _console(quiet).progress("objectives")
+    for name in names:
+        found.append(entry(name, network, recipe.size))
+        progress(len(found), len(names))
+    return found
 
 
 def _needed(value: Any, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from .data.scan import scan
 from .data.targets import Number
 from .data.views import Views, batches
 from .errors import ConfigError, VisionftError, first_line
-from .objective import Objective, find, options, registered
+from .objective import OBJECTIVES, Objective, find, options, registered
 from .plan import activations
 from .precision import Precision
 
@@ -88,3 +88,22 @@ def lines(entries: Sequence[Entry], backbone: str, size: int, *, whole: bool) ->
                 *(f"  objective.{name} = {default}  {meaning}" for name, (default, meaning) in e.options.items()),
             ]
     return out
+
+
+def objectives_help() -> list[str]:
+    """What `pretrain` can train, with options: read from constructors and their docstrings."""
+    return _options("objective", (name for name, path in OBJECTIVES.items() if "pretraining" in path))
+
+
+def tasks_help() -> list[str]:
+    """What `finetune` can train, with options."""
+    return _options("task", (name for name, path in OBJECTIVES.items() if "pretraining" not in path))
+
+
+def _options(word: str, names: Iterable[str]) -> list[str]:
+    found = []
+    for name in names:
+        cls, _ = find(name)
+        about = (f"  {word}.{key} = {default}  {meaning}" for key, (default, meaning) in options(cls).items())
+        found += ["", f"{word}={name}: {(cls.__doc__ or '').splitlines()[0]}", *about]
+    return found[1:]

@@ -21,7 +21,7 @@ def begin(out: Path, recipe: Any, images: str = "") -> None:
     """Open a run folder for this recipe: a new one, or an unfinished run of the very same recipe on the same images.
 
     Raises ConfigError when the folder holds a finished run, or an unfinished one of another recipe or other images
-    (`images` is their fingerprint).
+    (`images` is their fingerprint). A run that left nothing but its recipe has nothing to lose: any other may follow.
     """
     if parallel.rank() == 0:
         _begin(out, recipe, images)
@@ -35,7 +35,7 @@ def _begin(out: Path, recipe: Any, images: str) -> None:
     way = "give the same recipe and images to resume it, or set out= to another folder"
     if (out / "run.json").is_file():
         raise ConfigError(f"{out} holds a finished run; set out= to another folder, or remove it")
-    if file.is_file():
+    if file.is_file() and any(other != file for other in out.iterdir()):
         found, text = _recipe(file)
         if not text.startswith(verb):
             raise ConfigError(f"{out} holds an unfinished run of another verb; {way}")

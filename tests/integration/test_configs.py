@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from visionft.cli import VERBS, _verb, main
+from visionft.cli import _verb, main
+from visionft.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -51,7 +52,7 @@ def test_there_are_recipes_to_start_from():
 def test_a_recipe_is_short_and_names_its_command(config):
     assert len(config.read_text().splitlines()) <= 25
     verb, file, *words = command(config)
-    assert verb in VERBS
+    assert verb in COMMANDS
     assert (ROOT / file).samefile(config)
     assert any(re.fullmatch(r"data=\S+", word) for word in words) or "data" in yaml.safe_load(config.read_text())
 

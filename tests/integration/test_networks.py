@@ -74,7 +74,10 @@ def test_an_ensemble_answers_with_the_mean_of_runs_that_answer_alone(ensemble, l
     assert not torch.allclose(alone[0], alone[1], atol=1e-4)
     together = vf.load(ensemble.out)
     together.decision = type(together.decision).plain(2)
-    assert torch.allclose(together.probabilities(pixels), torch.stack(alone).mean(0), atol=1e-6)
+    heard: list[tuple[int, int]] = []
+    said = together.probabilities(pixels, batch=5, progress=lambda done, whole: heard.append((done, whole)))
+    assert torch.allclose(said, torch.stack(alone).mean(0), atol=1e-6)
+    assert [done for done, _ in heard] == [5, 10, 12, 17, 22, 24, 29, 34, 36] and {whole for _, whole in heard} == {36}
 
 
 def test_a_saved_ensemble_predicts_what_it_predicted_in_memory(ensemble, labelled):

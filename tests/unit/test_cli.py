@@ -11,7 +11,8 @@ import pytest
 
 import visionft
 from visionft import config
-from visionft.cli import VERBS, main
+from visionft.cli import main
+from visionft.commands import COMMANDS
 from visionft.objective import OBJECTIVES, find
 
 
@@ -21,12 +22,12 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
     return code, captured.out, captured.err
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_help_lists_every_key_with_its_default_and_meaning(capsys, verb):
     code, out, _ = said(capsys, verb, "--help")
     assert code == 0
     lines = [" ".join(line.split()) for line in out.splitlines()]
-    for name, _, default, meaning in config.keys(VERBS[verb][0]):
+    for name, _, default, meaning in config.keys(COMMANDS[verb].keys):
         line = next((line for line in lines if line.startswith(f"{name} = ")), "")
         assert line.startswith(f"{name} = {default}"), name
         assert " ".join(meaning.split()) in line, name
@@ -49,7 +50,7 @@ def test_help_lists_every_option_of_an_objective_with_its_meaning(capsys, name):
 def test_without_a_verb_there_is_a_list_of_verbs(capsys, words):
     code, out, _ = said(capsys, *words)
     assert code == 0
-    for verb in [*VERBS, "doctor"]:
+    for verb in [*COMMANDS, "doctor"]:
         assert f"  {verb} " in out
 
 

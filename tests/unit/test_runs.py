@@ -39,6 +39,7 @@ def test_the_same_recipe_resumes(tmp_path, recipe):
 )
 def test_another_recipe_is_refused_with_what_differs_and_the_way_out(tmp_path, changes, said):
     runs.begin(tmp_path, RECIPES[0])
+    (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(ConfigError) as error:
         runs.begin(tmp_path, dataclasses.replace(RECIPES[0], **changes))
     assert said in str(error.value)
@@ -48,12 +49,20 @@ def test_another_recipe_is_refused_with_what_differs_and_the_way_out(tmp_path, c
 
 def test_another_verb_is_refused(tmp_path):
     runs.begin(tmp_path, Pretrain(data="photos", out="x"))
+    (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(ConfigError, match="unfinished run of another verb"):
         runs.begin(tmp_path, Finetune(data="photos", out="x"))
 
 
+def test_a_run_that_left_nothing_but_its_recipe_is_in_nobodys_way(tmp_path):
+    runs.begin(tmp_path, Pretrain(data="photos", out="x"), "one")
+    runs.begin(tmp_path, RECIPES[0], "another")
+    assert config.load(Pretrain, tmp_path / "recipe.yaml") == RECIPES[0]
+
+
 def test_other_options_of_an_objective_are_noticed(tmp_path):
     runs.begin(tmp_path, dataclasses.replace(RECIPES[0], objective={"name": "simclr", "temperature": 0.1}))
+    (tmp_path / "metrics.jsonl").touch()
     with pytest.raises(ConfigError, match=r"objective\.temperature: 0\.1 there, 0\.2 here"):
         runs.begin(tmp_path, dataclasses.replace(RECIPES[0], objective={"name": "simclr", "temperature": 0.2}))
 
@@ -73,6 +82,7 @@ def test_the_recipe_in_the_folder_repeats_the_run(tmp_path, recipe):
 
 def test_an_unfinished_run_does_not_go_on_with_other_images(tmp_path):
     runs.begin(tmp_path, RECIPES[0], "one")
+    (tmp_path / "metrics.jsonl").touch()
     runs.begin(tmp_path, RECIPES[0], "one")
     with pytest.raises(ConfigError, match="other images"):
         runs.begin(tmp_path, RECIPES[0], "another")
@@ -81,6 +91,7 @@ def test_an_unfinished_run_does_not_go_on_with_other_images(tmp_path):
 @pytest.mark.parametrize("text", ["", "a: [1", "- 1", "verb: pretrain\n"])
 def test_a_damaged_recipe_is_an_error_of_ours_that_names_it(tmp_path, text):
     (tmp_path / "recipe.yaml").write_text(text)
+    (tmp_path / "metrics.jsonl").touch()
     with pytest.raises((CheckpointError, ConfigError), match=str(tmp_path)):
         runs.begin(tmp_path, RECIPES[0])
 

@@ -79,13 +79,11 @@ class Worth:
 
     def words(self, promise: Promise) -> str:
         """What came out, in sentences."""
-        kept = "The promise held" if self.kept else "The promise did not hold"
         told = [f"Defects that pass: {self.escapes}.", f"Good parts that are rejected: {self.overkill}."]
         if self.unsure:
             told.append(f"Unsure: of defects {self.unsure[0]}, of good parts {self.unsure[1]}.")
         if self.overkill.of:
-            most, below = percent(promise.false_reject), percent(promise.bound)
-            told.append(f"{kept}: at most {most}, below {below} with 95 % confidence.")
+            told.append(self._promised(promise))
         if self.changes:
             told.append(f"These good parts differ from those that were fitted to: {'; '.join(self.changes[:SAID])}.")
         if self.auroc:
@@ -95,6 +93,15 @@ class Worth:
             worst = min(missed, key=lambda kind: missed[kind].bounded[0])
             told.append(f"Of {worst}, found least often: {missed[worst]}.")
         return " ".join(told)
+
+    def _promised(self, promise: Promise) -> str:
+        """Whether the promise held, as far as so many good parts can tell."""
+        what = f"at most {percent(promise.false_reject)}, below {percent(promise.bound)} with 95 % confidence"
+        if not self.kept:
+            return f"The promise did not hold: {what}."
+        if self.overkill.bounded[0] <= promise.false_reject:
+            return f"The promise held: {what}."
+        return f"That is more than was promised ({what}), but so few good parts can show it by chance."
 
     def cost(self, costs: Costs) -> Bounded:
         """Expected cost of a part of the line, and between what it lies where all shares are at their interval's end.

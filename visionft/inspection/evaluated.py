@@ -15,6 +15,7 @@ from visionft.report import Cell, Report
 
 from .chapter import BUDGETS, COUNT, pairs
 from .evaluate import Worth, counted
+from .mixed import LEAST, TAUGHT
 from .promise import least, percent
 from .truth import Truth
 from .verbs import Costs
@@ -31,6 +32,8 @@ def evaluated_report(
     promise, kinds = inspector.promise, truth.kinds
     report = Report("Inspection, evaluated", f"{len(verdicts):,} photos of {truth.table.source}")
     report.text(worth.words(promise))
+    if next_step := advice(worth, inspector.defects):
+        report.text(next_step)
     scores = {kind: np.array([v.score for v, own in zip(verdicts, kinds, strict=True) if own == kind])
               for kind in sorted(set(kinds), key=lambda kind: kind != NO_DEFECT)}  # fmt: skip
     report.figure(plots.strips(scores, promise.threshold, "threshold", "score"), "Scores of all photos by kind")
@@ -47,6 +50,17 @@ def evaluated_report(
     _points(report, inspector, worth, verdicts, kinds, costs)
     _galleries(report, verdicts, kinds)
     return report
+
+
+def advice(worth: Worth, taught: int) -> str:
+    """What to do where defects pass an inspector that has been shown few of them; empty otherwise."""
+    if not worth.escapes.count or taught >= TAUGHT:
+        return ""
+    known = f"It has been shown {taught} defects" if taught else "It knows good parts alone"
+    return (
+        f"{known}: photos of {LEAST} real defects or more, none of them of these, choose how it looks, and from "
+        f"{TAUGHT} on teach it (visionft inspect add-defects)."
+    )
 
 
 def _ranking(report: Report, worth: Worth, verdicts: Sequence[Verdict], kinds: Sequence[str]) -> None:

@@ -57,6 +57,11 @@ class Inspector:
     doubt: Doubt | None = None  # which photos could be either, where defects say how low they can score
     held: Sequence[Seen] = ()  # the good parts as they look to one that has not learnt from them; where it was fitted
 
+    @property
+    def defects(self) -> int:
+        """How many photos of defects it has been shown."""
+        return int(self.learnt.get("defects", 0))
+
     @classmethod
     def fit(cls, data: Any = None, *, quiet: bool = False, **words: Any) -> Inspector:
         """Learn from good parts; words are the keys of `visionft inspect fit`, and nothing is written unless `out` is.
@@ -77,7 +82,8 @@ class Inspector:
             names=names, drop=recipe.suspects == "drop", confidence=recipe.confidence,
         )  # fmt: skip
         found.mm_per_pixel = recipe.mm_per_pixel
-        found.learnt = {**found.learnt, **ready.facts(), "count": len(names), "data": _again(recipe.data)}
+        found.learnt = {**found.learnt, **ready.facts(), "count": len(names),
+                        "data": _again(recipe.data), "bad": recipe.bad}  # fmt: skip
         if recipe.out:
             if recipe.report:
                 held = found.verdicts(found.held, names, ready.pixels)

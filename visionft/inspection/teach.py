@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
     """Fit an inspector to its good photos again, and to these defects; what it promises is made anew."""
-    source, images = recipe.good if recipe.good is not None else inspector.learnt.get("data"), inspector.images
-    if source is None:
+    again, images = {"data": recipe.good, "bad": recipe.bad}, inspector.images
+    if recipe.good is None:  # where they were, and read as they were
+        again = {key: inspector.learnt.get(key, value) for key, value in again.items()}
+    if again["data"] is None:
         raise DataError("the good photos are needed again: say good=...")
-    ready = prepare(config.load(InspectFit, {"data": source, "bad": recipe.bad, **images}), console, labelled=False)
+    ready = prepare(config.load(InspectFit, {**again, **images}), console, labelled=False)
     found = read_defects(recipe.data, images=images, bad=recipe.bad, console=console)
     rate, confidence = inspector.promise.false_reject, inspector.promise.confidence
     check(len(ready.table), rate, confidence)

@@ -12,7 +12,7 @@ from visionft import runs
 from visionft.arrays import Floats
 from visionft.data.records import Table
 from visionft.data.targets import Target, encode, of
-from visionft.tasks.networks import Networks, network
+from visionft.tasks.networks import Networks, Progress, network
 
 from . import rules as rules_
 from .answers import Answers, answered
@@ -42,20 +42,22 @@ class HeadsPredictor(Networks):
         targets = [of(facts) for facts in info["task"]["targets"]]
         return cls(model, targets, info["images"], rules_.read(targets, info["rules"]))
 
-    def predict(self, images: Any, *, batch: int = 64) -> list[Answers]:
+    def predict(self, images: Any, *, batch: int = 64, progress: Progress | None = None) -> list[Answers]:
         """Answer a file, an array (H W or H W C, uint8 RGB), a list of these, or a folder.
 
         Raises DataError naming every file that cannot be read.
         """
         names, pixels = self.open(images)
-        return answered(names, self.targets, self.numbers(pixels, batch=batch), self.rules)
+        return answered(names, self.targets, self.numbers(pixels, batch=batch, progress=progress), self.rules)
 
-    def numbers(self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False) -> Floats:
+    def numbers(
+        self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False, progress: Progress | None = None
+    ) -> Floats:
         """N A of decoded images, the columns side by side: probabilities, and numbers in the unit of their column."""
-        return in_units(self.targets, self.ask(pixels, batch=batch, quick=quick))
+        return in_units(self.targets, self.ask(pixels, batch=batch, quick=quick, progress=progress))
 
-    def evaluate(self, table: Table, *, batch: int = 64) -> Metrics:
+    def evaluate(self, table: Table, *, batch: int = 64, progress: Progress | None = None) -> Metrics:
         """Every metric on images that a table knows the columns of. Raises DataError where it does not."""
-        said = self.numbers(self.decode(table), batch=batch)
+        said = self.numbers(self.decode(table), batch=batch, progress=progress)
         groups = table.groups if table.grouped else None
         return judge(self.targets, said, encode(self.targets, table), self.rules, groups=groups)

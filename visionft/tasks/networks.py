@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from visionft.objective import Objective
 from visionft.recipe import KEPT
 
 Sides = Sequence[tuple[int, ...]]
+Progress = Callable[[int, int], None]  # done, of how many
 PLAIN: Sides = ((),)
 MIRRORED: Sides = ((), (-1,), (-2,), (-1, -2))  # axes along which an image is mirrored
 
@@ -54,16 +56,29 @@ class Networks:
         edge, channels, white = (self.images[key] for key in ("size", "channels", "white"))
         return cached(table, edge=round(edge * KEPT), channels=channels, white=white, store="off")
 
-    def ask(self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False) -> Tensor:
+    def ask(
+        self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False, progress: Progress | None = None
+    ) -> Tensor:
         """N A: the mean of what the networks say of decoded images.
 
-        `quick` asks once where the run asks of mirrored images, too.
+        `quick` asks once where the run asks of mirrored images, too. `progress` hears of (done, of how many).
         """
-        sides = PLAIN if quick or not self.images.get("flips") else MIRRORED
-        return torch.stack([self._said(network, pixels, batch, sides) for network in self.networks]).mean(0)
+        sides, whole = PLAIN if quick or not self.images.get("flips") else MIRRORED, len(pixels) * len(self.networks)
+
+        def hear(at: int, done: int) -> None:
+            if progress is not None:
+                progress(at * len(pixels) + done, whole)
+
+        said = [
+            self._said(network, pixels, batch, sides, functools.partial(hear, at))
+            for at, network in enumerate(self.networks)
+        ]
+        return torch.stack(said).mean(0)
 
     @torch.no_grad()
-    def _said(self, network: Any, pixels: Sequence[np.ndarray], batch: int, sides: Sides) -> Tensor:
+    def _said(
+        self, network: Any, pixels: Sequence[np.ndarray], batch: int, sides: Sides, hear: Callable[[int], None]
+    ) -> Tensor:
         """Mean of what a network says of each image, mirrored along these axes; N A."""
         data = Views(pixels, EVALUATION, {"image": self.images["size"]}, channels=self.images["channels"])
         device, rows = next(network.parameters()).device, []
@@ -72,6 +87,7 @@ class Networks:
                 images = part["image"].to(device)
                 said = [network.predict(images.flip(side) if side else images).float().cpu() for side in sides]
                 rows.append(torch.stack(said).mean(0))
+                hear(sum(map(len, rows)))
         return torch.cat(rows) if rows else torch.zeros(0, self.width)
 
 

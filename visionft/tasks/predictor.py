@@ -17,7 +17,7 @@ from visionft.errors import CheckpointError, DataError
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.decision import Decision
 
-from .networks import Networks, network
+from .networks import Networks, Progress, network
 
 
 @dataclass(frozen=True)
@@ -65,31 +65,33 @@ class Predictor(Networks):
         decision = Decision.of(info["decision"]) if "decision" in info else None
         return cls([network(place) for place in places], info["classes"], info["images"], decision)
 
-    def predict(self, images: Any, *, batch: int = 64) -> list[Prediction]:
+    def predict(self, images: Any, *, batch: int = 64, progress: Progress | None = None) -> list[Prediction]:
         """Classify a file, an array (H W or H W C, uint8 RGB), a list of these, or a folder.
 
         Raises DataError naming every file that cannot be read.
         """
         names, pixels = self.open(images)
-        return self._answers(names, self.probabilities(pixels, batch=batch))
+        return self._answers(names, self.probabilities(pixels, batch=batch, progress=progress))
 
-    def probabilities(self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False) -> Tensor:
+    def probabilities(
+        self, pixels: Sequence[np.ndarray], *, batch: int = 64, quick: bool = False, progress: Progress | None = None
+    ) -> Tensor:
         """Calibrated probabilities of decoded images, N C: the mean over networks, then the run's temperature.
 
         `quick` asks once where the run asks of mirrored images, too.
         """
-        mean = self.ask(pixels, batch=batch, quick=quick)
+        mean = self.ask(pixels, batch=batch, quick=quick, progress=progress)
         return torch.from_numpy(self.decision.calibrated(mean.numpy())).float()
 
-    def evaluate(self, table: Table, *, batch: int = 64) -> dict[str, float]:
+    def evaluate(self, table: Table, *, batch: int = 64, progress: Progress | None = None) -> dict[str, float]:
         """Every metric of the likeliest class on labelled images. Raises DataError for classes it does not know."""
         unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(self.classes))
         if unknown:
             raise DataError(f"the run knows {', '.join(self.classes)}; the data has {', '.join(unknown)} too")
         labels = torch.tensor([self.classes.index(table.classes[i]) for i in table.labels])
         groups = table.groups if table.grouped else None
-        return summarise(self.probabilities(self.decode(table), batch=batch), labels, classes=self.classes,
-                         groups=groups)  # fmt: skip
+        said = self.probabilities(self.decode(table), batch=batch, progress=progress)
+        return summarise(said, labels, classes=self.classes, groups=groups)
 
     def _answers(self, names: Sequence[str], p: Tensor) -> list[Prediction]:
         rows = p.double().numpy()

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from tests.unit.advice.cases import PLAIN, with_data, with_measured
 from visionft.advice import commands, page
 from visionft.advice.facts import Facts, Unlabeled
-from visionft.cli import VERBS, _load
+from visionft.cli import _load
+from visionft.commands import COMMANDS
 
 
 def parsed(line: str) -> Any:
     """What the command line would run."""
     program, verb, *words = shlex.split(line)
     assert program == "visionft"
-    return _load(VERBS[verb][0], words)
+    return _load(COMMANDS[verb].keys, words)
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(

@@ -10,6 +10,7 @@ import pytest
 from visionft.errors import ConfigError, DataError
 from visionft.evaluation.intervals import wilson
 from visionft.inspection.evaluate import Share, evaluate
+from visionft.inspection.evaluated import advice
 from visionft.inspection.frame import WHOLE, Frame
 from visionft.inspection.promise import Promise
 from visionft.inspection.verbs import Costs
@@ -119,5 +120,20 @@ def test_pixel_numbers_count_the_images_whose_defects_are_known():
 
 def test_what_came_out_is_said_in_words():
     said = judged([10, 96, 50, 200, 97, 80], ["good", "good", "good", "dent", "dent", "scratch"]).words(PROMISE)
-    assert "Defects that pass: 1 of 3, 33.3 %" in said and "The promise held" in said
+    assert "Defects that pass: 1 of 3, 33.3 %" in said
     assert "Of scratch, found least often: 0 of 1" in said
+
+
+@pytest.mark.parametrize(
+    ("rejected", "of", "said"),
+    [(0, 9, "The promise held"), (1, 9, "more than was promised"), (9, 9, "The promise did not hold")],
+)
+def test_a_promise_is_said_to_hold_where_no_more_good_parts_were_rejected(rejected, of, said):
+    scores = [200.0] * rejected + [0.0] * (of - rejected)
+    assert said in judged(scores, ["good"] * of).words(PROMISE)
+
+
+def test_whose_defects_pass_is_told_to_show_some_unless_it_has_learnt_from_many():
+    worth = judged([10, 80], ["good", "dent"])
+    assert "knows good parts alone: photos of 6" in advice(worth, 0) and "shown 6 defects" in advice(worth, 6)
+    assert advice(worth, 10) == "" == advice(judged([10, 200], ["good", "dent"]), 0)
