@@ -82,8 +82,7 @@ class Inspector:
             names=names, drop=recipe.suspects == "drop", confidence=recipe.confidence,
         )  # fmt: skip
         found.mm_per_pixel = recipe.mm_per_pixel
-        found.learnt = {**found.learnt, **ready.facts(), "count": len(names),
-                        "data": _again(recipe.data), "bad": recipe.bad}  # fmt: skip
+        found.learnt = {**found.learnt, **ready.facts(), "count": len(names), "data": _again(recipe.data)}
         if recipe.out:
             if recipe.report:
                 held = found.verdicts(found.held, names, ready.pixels)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
     """Fit an inspector to its good photos again, and to these defects; what it promises is made anew."""
-    again, images = {"data": recipe.good, "bad": recipe.bad}, inspector.images
-    if recipe.good is None:  # where they were, and read as they were
-        again = {key: inspector.learnt.get(key, value) for key, value in again.items()}
-    if again["data"] is None:
+    source, images, bad = recipe.good, inspector.images, recipe.bad
+    if source is None:  # where they were; files that were left out then are left out again
+        source, bad = inspector.learnt.get("data"), "skip" if inspector.learnt.get("bad") else bad
+    if source is None:
         raise DataError("the good photos are needed again: say good=...")
-    ready = prepare(config.load(InspectFit, {**again, **images}), console, labelled=False)
+    ready = prepare(config.load(InspectFit, {"data": source, "bad": bad, **images}), console, labelled=False)
     found = read_defects(recipe.data, images=images, bad=recipe.bad, console=console)
     rate, confidence = inspector.promise.false_reject, inspector.promise.confidence
     check(len(ready.table), rate, confidence)
@@ -44,14 +44,14 @@ def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
     defects, folds = cached(found.table, **images, store="off"), min(FOLDS, len(ready.table))
     candidates = mixed.Candidates.of(inspector.panel, ready.pixels, folds, console)
     inspector.panel, inspector.held, told = candidates.taught(defects, console)
-    good, bad = ([seen.score for seen in some] for some in (inspector.held, told))
+    good, defective = ([seen.score for seen in some] for some in (inspector.held, told))
     if recipe.costs.asked:
-        rate = cheapest(Promise.of(good, rate, confidence), bad, recipe.costs).false_reject
+        rate = cheapest(Promise.of(good, rate, confidence), defective, recipe.costs).false_reject
     inspector.promise, inspector.scale, inspector.signs = standing(inspector.held, ready.pixels, rate, confidence)
     console.say(inspector.promise.words())
     inspector.doubt = None
     if recipe.false_accept is not None:
-        inspector.doubt = Doubt.of(bad, found.kinds, recipe.false_accept, by_kind=recipe.by_kind)
+        inspector.doubt = Doubt.of(defective, found.kinds, recipe.false_accept, by_kind=recipe.by_kind)
         share = inspector.unsure(good, inspector.promise.rejects(good)).mean()
         console.say(f"{inspector.doubt.words()}, as {percent(share)} of the good photos here would be")
     inspector.learnt = {**inspector.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
