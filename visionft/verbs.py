@@ -89,6 +89,7 @@ class Study(Images):
     )
     fractions: list[Any] = key([0.01, 0.05, 0.1, 0.25, 1.0], "shares of the training labels")
     seeds: int = key(3, "draws of labels for every start and share")
+    folds: int = key(1, "quarters of the images held out in turn, each with its own pretraining: 4 halve the interval")
     seed: int = key(0, "of the test split and of pretraining")
     pretrain: dict[str, Any] = key({}, "further keys of pretrain, e.g. pretrain.minutes=10 pretrain.optim.lr=1e-4")
     finetune: dict[str, Any] = key({}, "further keys of finetune, e.g. finetune.steps=200 finetune.tune=probe")
@@ -97,6 +98,7 @@ class Study(Images):
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, "seeds", low=1)
+        within(self, "folds", low=1, high=4)
         for share in self.fractions:
             if not (isinstance(share, (int, float)) and 0 < share <= 1):
                 raise ConfigError(f"fractions={share} makes no sense: shares lie above 0 and at most at 1")

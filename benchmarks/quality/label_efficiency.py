@@ -1,11 +1,11 @@
 """How accuracy grows with labels from four starts: scratch, scratch + SSL, ImageNet, ImageNet + SSL.
 
-python -m benchmarks.quality.label_efficiency [DATASET...] [--shared FOLDER] [--minutes 5] [--splits 1] [--set WORD...]
+python -m benchmarks.quality.label_efficiency [DATASET...] [--shared FOLDER] [--minutes 5] [--folds 1] [--set WORD...]
 
 It runs `visionft study` on solar cells and textile (packages), Fashion-MNIST (Debian's package dataset-fashion-mnist)
 and, where FOLDER has them, clothing and a part of CIFAR-10. Test images are never trained on, with or without labels.
---splits asks again with other test images, and pretrains again, with the seeds 0, 1, ...; their test images are then
-judged as if they were one set. --set takes further words of `visionft study`, such as objective=densecl or
+--folds holds out that many quarters of the images in turn, each with its own pretraining, where the source names no
+test images. --set takes further words of `visionft study`, such as objective=densecl or
 pretrain.batchnorm=train; rows are then written to label_efficiency_sweep.json, each with its `set`.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.harness import write
 from visionft import config
-from visionft.evaluation.efficiency import NAMES, curve, grouped, verdict
+from visionft.evaluation.efficiency import NAMES
 from visionft.journeys.study import study
 from visionft.verbs import Study
 
@@ -69,29 +69,20 @@ def rows_of(name: str, words: argparse.Namespace, place: Path) -> list[dict[str,
     given = {
         "data": source(name, words.shared, place), **LITE, "size": SIZES[name], "seeds": words.seeds,
         "pretrain": {"minutes": words.minutes}, "finetune": {"tune": words.tune}, "starts": words.starts,
+        "folds": words.folds, "out": str(place / "-".join(["study", name, *words.set])),
     }  # fmt: skip
-    found = []
-    for split in range(words.splits):
-        out = place / "-".join(["study", name, *words.set, *([f"seed={split}"] if split else [])])
-        found.append(study(config.load(Study, {**given, "seed": split, "out": str(out)}, *words.set)).rows)
-    rows = joined(found)
+    done = study(config.load(Study, given, *words.set))
     how = {"set": " ".join(words.set), "case": f"{name} {' '.join(words.set)}"} if words.set else {}
-    shares, said = {row["labels"]: row["fraction"] for row in rows}, verdict(rows)
+    shares = {row["labels"]: row["fraction"] for row in done.rows}
     return [
         {
             "dataset": name, **how, "start": start, "answer": answer, "fraction": shares[labels], "labels": labels,
-            "seeds": words.seeds, "splits": words.splits, "accuracy": round(accuracy, 4), "ci_low": round(low, 4),
-            "ci_high": round(high, 4), "verdict": said,
+            "seeds": words.seeds, "folds": words.folds, "accuracy": round(accuracy, 4), "ci_low": round(low, 4),
+            "ci_high": round(high, 4), "verdict": done.words,
         }
-        for (start, answer), some in grouped(rows, "start", "answer").items()
-        for labels, accuracy, low, high in curve(some)
+        for (start, answer), points in done.curves.items()
+        for labels, accuracy, low, high in points
     ]  # fmt: skip
-
-
-def joined(splits: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows of several splits as those of one, whose test images are those of all."""
-    cells = grouped([row for rows in splits for row in rows], "start", "answer", "fraction", "seed")
-    return [{**some[0], "hits": "".join(str(row["hits"]) for row in some)} for some in cells.values()]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shared", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--splits", type=int, default=1)
+    parser.add_argument("--folds", type=int, default=1)
     parser.add_argument("--tune", default="probe-then-full")
     parser.add_argument("--starts", nargs="+", default=[*NAMES], choices=[*NAMES])
     parser.add_argument("--set", nargs="+", default=[])
@@ -109,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = parser.parse_args(arguments)
     words.out.mkdir(parents=True, exist_ok=True)
     asked = f"--minutes {words.minutes:g} --seeds {words.seeds} --tune {words.tune} --starts {' '.join(words.starts)}"
-    asked += f" --splits {words.splits}" if words.splits > 1 else ""
+    asked += f" --folds {words.folds}" if words.folds > 1 else ""
     file, by = ("label_efficiency_sweep", "case") if words.set else ("label_efficiency", "dataset")
     asked += f" --set {' '.join(words.set)}" if words.set else ""
     for name in words.datasets:

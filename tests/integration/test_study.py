@@ -53,6 +53,27 @@ def test_every_cell_is_judged_on_the_same_held_out_images_and_done_once(tmp_path
     assert first.words in (out / "report.html").read_text()
 
 
+def test_folds_hold_out_every_image_once_and_go_on_from_fewer(tmp_path):
+    data, out = labelled(tmp_path / "data"), tmp_path / "study"
+    words = {**WORDS, "starts": ["scratch"], "fractions": [1.0], "seeds": 1, "out": str(out)}
+    one = vf.study(str(data), **words)
+    written = {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")}
+    four = vf.study(str(data), folds=4, **words)
+    assert {f: f.stat().st_mtime_ns for f in written} == written
+    assert [row for row in four.rows if row["fold"] == 0] == one.rows
+    assert {row["fold"]: row["labels"] for row in four.rows} == dict.fromkeys(range(4), 36)
+    assert four.curves["scratch", "probe"][0][0] == 36
+    right = sum(row["hits"].count("1") for row in four.rows if row["answer"] == "probe")
+    assert four.curves["scratch", "probe"][0][1] == pytest.approx(right / 48)
+
+
+def test_images_that_a_source_holds_out_are_one_fold(tmp_path):
+    data = tmp_path / "data"
+    labelled(data / "train"), labelled(data / "test", 8)
+    with pytest.raises(ConfigError, match=r"folds=2.*say folds=1"):
+        vf.study(str(data), folds=2, **{**WORDS, "out": str(tmp_path / "out")})
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -60,6 +81,7 @@ def test_every_cell_is_judged_on_the_same_held_out_images_and_done_once(tmp_path
         ({"starts": ["imagenet"]}, "starts=\\[scratch,ssl\\]"),
         ({"pretrain": {"stepz": 3}}, "steps"),
         ({"fractions": [0.0]}, "fractions=0.0"),
+        ({"folds": 5}, "folds=5"),
     ],
 )
 def test_wrong_words_are_named_before_any_work(tmp_path, words, said):

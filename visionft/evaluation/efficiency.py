@@ -79,6 +79,16 @@ def grouped(rows: Rows, *keys: str) -> dict[tuple[Any, ...], list[Mapping[str, A
     return dict(groups)
 
 
+def joined(rows: Rows) -> list[dict[str, Any]]:
+    """Rows of several folds as those of one, whose test images are those of all folds side by side."""
+    cells = grouped(rows, "start", "answer", "fraction", "seed")
+    return [
+        {name: cell[0][name] for name in ("start", "answer", "fraction", "labels", "seed")}
+        | {"hits": "".join(row["hits"] for row in cell)}
+        for cell in cells.values()
+    ]
+
+
 def _hits(rows: Rows) -> Floats:
     """Seeds x test images: the share of an image's answers, over the shares of labels, that were right."""
     seeds = grouped(sorted(rows, key=lambda row: int(row["seed"])), "seed").values()

@@ -11,10 +11,10 @@ from typing import Any
 
 from visionft import backbones, config, plots, runs
 from visionft.atomic import write_text
-from visionft.data.prepare import Prepared, dealt, prepare
-from visionft.data.split import first_of_each
+from visionft.data.prepare import Prepared, prepare
+from visionft.data.split import first_of_each, folds
 from visionft.errors import ConfigError
-from visionft.evaluation.efficiency import NAMES, Curve, curve, grouped, verdict
+from visionft.evaluation.efficiency import NAMES, Curve, curve, grouped, joined, verdict
 from visionft.log import Console
 from visionft.pretraining.run import pretrain
 from visionft.recipe import Finetune, Optim, Pretrain
@@ -24,6 +24,7 @@ from visionft.verbs import Study
 
 RATES = {"scratch": 1e-3, "ssl": 3e-4}  # fine-tuning from scratch needs a larger rate than from anybody's weights
 SSL_RATES = {"ssl": 1e-3, "imagenet+ssl": 1e-4}
+PARTS = 4  # of all images; one part is the test set of a fold
 
 
 @dataclasses.dataclass
@@ -37,30 +38,59 @@ class Studied:
 
 
 def study(recipe: Study, *, console: Console | None = None) -> Studied:
-    """Run every cell (start, share of labels, seed) that is not there yet, and write `out` with a report.
+    """Run every cell (fold, start, share of labels, seed) that is not there yet, and write `out` with a report.
 
-    Test images are held out once and never trained on, with or without labels. Raises ConfigError before any work.
+    Test images are held out and never trained on, with or without labels. Raises ConfigError before any training.
     """
     console = console or Console()
     _check(recipe)
     out = Path(recipe.out)
-    ready = dealt(prepare(recipe, console, labelled=True), recipe.seed)
-    train = [i for i, record in enumerate(ready.table) if record.split == "train"]
-    cells = [(s, f, n) for s in recipe.starts for f in recipe.fractions for n in range(recipe.seeds)]
-    console.say(f"{len(cells)} cells: {len(recipe.starts)} starts x {len(recipe.fractions)} shares of {len(train)} "
-                f"labels x {recipe.seeds} seeds; what is finished in {out} is not done again")  # fmt: skip
-    homes = {start: _start(recipe, start, ready, train, console) for start in recipe.starts}
-    rows = []
-    for at, (start, fraction, seed) in enumerate(cells):
-        rows += _cell(recipe, homes[start], start, ready, train, fraction, seed)
-        console.progress("cells")(at + 1, len(cells))
-    curves = {key: curve(some) for key, some in grouped(rows, "start", "answer").items()}
-    words = verdict(rows)
+    parts = _folds(recipe, prepare(recipe, console, labelled=True))
+    count, labels = len(parts) * len(_cells(recipe)), len(_places(parts[0], "train"))
+    console.say(f"{count} cells: {len(parts)} folds x {len(recipe.starts)} starts x {len(recipe.fractions)} shares of "
+                f"{labels} labels x {recipe.seeds} seeds; what is finished in {out} is not done again")  # fmt: skip
+    told = console.progress("cells")
+    rows: list[dict[str, Any]] = []
+    for fold, ready in enumerate(parts):
+        place = out / f"fold-{fold}"
+        homes = {start: _start(recipe, start, ready, place, console) for start in recipe.starts}
+        for at, (start, fraction, seed) in enumerate(_cells(recipe), 1):
+            done = _cell(recipe, homes[start], start, ready, place, fraction, seed)
+            rows += [{"fold": fold, **row} for row in done]
+            told(fold * len(_cells(recipe)) + at, count)
+    judged = joined(rows)
+    curves = {key: curve(some) for key, some in grouped(judged, "start", "answer").items()}
+    words = verdict(judged)
     console.say(words)
-    _report(recipe, ready, curves, words)
+    _report(recipe, parts[0], curves, words)
     short = [{key: value for key, value in row.items() if key != "hits"} for row in rows]
     write_text(out / "study.json", json.dumps(short, indent=2))
     return Studied(out, rows, curves, words)
+
+
+def _cells(recipe: Study) -> list[tuple[str, float, int]]:
+    return [(s, f, n) for s in recipe.starts for f in recipe.fractions for n in range(recipe.seeds)]
+
+
+def _folds(recipe: Study, ready: Prepared) -> list[Prepared]:
+    """The images, each time with another part as the test split; as they are where the source names one."""
+    if {"train", "test"} <= {r.split for r in ready.table}:
+        if recipe.folds > 1:
+            named = f"{ready.table.source} names its own test images, which are one fold"
+            raise ConfigError(f"folds={recipe.folds}: {named}; say folds=1")
+        return [ready]
+    tests = [frozenset(part) for part in folds(ready.table, PARTS, seed=recipe.seed)[: recipe.folds]]
+    return [
+        dataclasses.replace(ready, table=dataclasses.replace(ready.table, records=tuple(
+            dataclasses.replace(record, split="test" if at in test else "train")
+            for at, record in enumerate(ready.table)
+        )))
+        for test in tests
+    ]  # fmt: skip
+
+
+def _places(ready: Prepared, split: str) -> list[int]:
+    return [at for at, record in enumerate(ready.table) if record.split == split]
 
 
 def _check(recipe: Study) -> None:
@@ -74,15 +104,15 @@ def _check(recipe: Study) -> None:
     config.load(Pretrain, recipe.pretrain)
 
 
-def _start(recipe: Study, start: str, ready: Prepared, train: Sequence[int], console: Console) -> dict[str, str]:
+def _start(recipe: Study, start: str, ready: Prepared, place: Path, console: Console) -> dict[str, str]:
     """Backbone and weights of a start; pretrains it once if it is self-supervised."""
     weights = recipe.weights if start.startswith("imagenet") else "none"
     if not start.endswith("ssl"):
         return {"backbone": recipe.backbone, "weights": weights}
-    home = Path(recipe.out) / f"pretrain-{start}"
+    home = place / f"pretrain-{start}"
     if not (home / "run.json").is_file():
         if recipe.unlabeled is None:
-            photos = _part(ready, train)
+            photos = _part(ready, _places(ready, "train"))
         else:
             photos = prepare(dataclasses.replace(recipe, data=recipe.unlabeled, bad="skip"), console, labelled=False)
         given = {"minutes": 5.0, "optim": {"lr": SSL_RATES[start]}, **_images(recipe), **recipe.pretrain}
@@ -97,18 +127,18 @@ def _cell(
     home: Mapping[str, str],
     start: str,
     ready: Prepared,
-    train: Sequence[int],
+    place: Path,
     fraction: float,
     seed: int,
 ) -> list[dict[str, Any]]:
-    out = Path(recipe.out) / "cells" / f"{start}-{fraction:g}-{seed}"
+    out = place / "cells" / f"{start}-{fraction:g}-{seed}"
     file = out / "cell.json"
     if file.is_file():
         found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         return found
     shutil.rmtree(out, ignore_errors=True) if (out / "run.json").is_file() else None
+    train, test = _places(ready, "train"), _places(ready, "test")
     chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
-    test = [i for i, record in enumerate(ready.table) if record.split == "test"]
     rate = {"optim": dataclasses.asdict(Optim(lr=RATES.get(start, 1e-4)))}
     given = {
         "steps": 100,
@@ -153,7 +183,7 @@ def _report(recipe: Study, ready: Prepared, curves: Mapping[tuple[str, str], Cur
         if not series:
             continue
         report.heading(title)
-        report.figure(plots.growth(series, "labels", "accuracy"), "Accuracy on the same test images")
+        report.figure(plots.growth(series, "labels", "accuracy"), "Accuracy on the same held-out images")
         counts = [n for n, *_ in next(iter(series.values()))]
         rows: list[list[Cell]] = [[name, *(point[1:] for point in points)] for name, points in series.items()]
         report.table(["labels", *map(str, counts)], rows, "", "95 % intervals over draws of labels and of test images.")

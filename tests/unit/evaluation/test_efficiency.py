@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionft.evaluation.bootstrap import crossed
-from visionft.evaluation.efficiency import curve, labels_worth, verdict
+from visionft.evaluation.efficiency import curve, joined, labels_worth, verdict
 
 LABELS = (10, 30, 100, 300, 1000)
 
@@ -89,3 +89,22 @@ def test_a_curve_has_one_point_for_every_number_of_labels():
     for n, mean, low, high in found:
         assert mean == pytest.approx(growing(0)[n], abs=1 / 400)
         assert low < mean < high
+
+
+def fold(better: str, base: str) -> list[dict[str, object]]:
+    starts = [("imagenet", base), ("imagenet+ssl", better)]
+    return [{"start": start, "answer": "probe", "fraction": 0.1, "labels": 9, "seed": seed, "hits": hits}
+            for start, hits in starts for seed in range(2)]  # fmt: skip
+
+
+def test_test_images_of_folds_lie_side_by_side():
+    rows = joined(fold("11", "10") + fold("1", "0"))
+    assert [(row["start"], row["seed"], row["hits"]) for row in rows] == [
+        ("imagenet", 0, "100"), ("imagenet", 1, "100"), ("imagenet+ssl", 0, "111"), ("imagenet+ssl", 1, "111"),
+    ]  # fmt: skip
+
+
+def test_what_one_fold_cannot_prove_several_can():
+    one = fold("1" * 20, "1" * 18 + "00")
+    assert "not proven different: +10.0 points" in verdict(joined(one))
+    assert "better: +10.0 points" in verdict(joined(one * 4))
