@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from visionft.evaluation.classification import expected_calibration_error
 from visionft.evaluation.classification import reliability as calibration
 from visionft.evaluation.intervals import wilson
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 Array = npt.NDArray[Any]
@@ -132,7 +131,7 @@ def interval_bars(
     axes.set_yticks(rows, names, parse_math=False)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.locator_params("x", nbins=6)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     told = (f"{n} {v:.3f} ({a:.3f} to {b:.3f})" for n, v, a, b in zip(names, values, lows, highs, strict=True))
@@ -238,6 +237,8 @@ def strips(rows: Mapping[str, Array], line: float, name: str, x: str) -> Figure:
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Inches; transparent, with only the lines that carry meaning."""
+    from matplotlib.figure import Figure  # takes half a second, which a run that draws nothing need not wait
+
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.subplots()
     axes.set_facecolor("none")

@@ -9,19 +9,21 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import matplotlib
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from matplotlib.figure import Figure
 from PIL import Image
 
 from visionft import __version__
 from visionft.atomic import write_text
 from visionft.plots import INK, MUTED, RULE, SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Cell = str | int | float | tuple[float, float, float] | None  # a triple is a value and its interval
 THUMBNAIL = 256  # pixels, the longer side
@@ -69,10 +71,10 @@ class Report:
 
     def figure(self, figure: Figure | bytes, caption: str = "", alt: str = "") -> None:
         """Add a matplotlib Figure or the bytes of a PNG; `alt`, else a Figure's label, says what it shows."""
-        if isinstance(figure, Figure):
-            picture = _svg(figure, alt or str(figure.get_label()) or caption)
-        else:
+        if isinstance(figure, bytes):
             picture = _image(figure, "png", alt or caption)
+        else:
+            picture = _svg(figure, alt or str(figure.get_label()) or caption)
         self.sections.append({"kind": "figure", "picture": picture, "caption": caption})
 
     def gallery(
