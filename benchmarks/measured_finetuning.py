@@ -120,18 +120,6 @@ def adapters(rows: Rows) -> list[str]:
     ]
 
 
-def probe(rows: Rows) -> list[str]:
-    """A probe on cached features."""
-    case = {row["case"]: row for row in rows}
-    ours, loop, plain = (case[name] for name in ("ours", "frozen loop", "cached fp32"))
-    return [
-        f"A linear probe on {ours['images']} photos at {ours['size']} px: 20 epochs through the frozen backbone take "
-        f"{loop['seconds']:.0f} s, the same 20 epochs on features computed once in fp32 {plain['seconds']:.1f} s "
-        f"({plain['speedup']:.0f}x), ours (bf16 features, L-BFGS, L2 cross-validated) {ours['seconds']:.1f} s "
-        f"({ours['speedup']:.0f}x) (`python -m benchmarks.speed.probe`)."
-    ]
-
-
 def _reached(rows: Rows) -> list[str]:
     lines = [[f"{row['network']}, {row['size']} px", row["start"], row["method"], tables.told(row, "accuracy", ""),
               "" if row["method"] == "full" else tables.told(row, "over_full", "+")] for row in rows]  # fmt: skip
@@ -151,3 +139,6 @@ def _over_seeds(rows: Rows, key: str) -> str:
     if len(rows) > 1:
         return tables.spread([row[key] for row in rows])
     return f"{rows[0][key]:.3f} ({rows[0][f'{key}_low']:.3f} to {rows[0][f'{key}_high']:.3f})"
+
+
+FINETUNING = (elpv, finetune_peers, adapters, forgetting, stopping)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.harness import RESULTS
+
 Rows = Sequence[Mapping[str, Any]]
+
+
+def rows_of(name: str) -> Rows:
+    """Rows of a file of results, each with its machine; none where there is no file."""
+    file = RESULTS / f"{name}.json"
+    if not file.is_file():
+        return []
+    found = json.loads(file.read_text())
+    return [{"machine": found["machine"], **row} for row in found["rows"]]
 
 
 def signed(row: Mapping[str, Any], name: str) -> str:
