@@ -48,8 +48,8 @@ def forgetting(rows: Rows) -> list[Line]:
     new, old = ({name: statistics.mean(r[key] for r in own) for name, own in by.items()} for key in
                 ("accuracy", "change"))  # fmt: skip
     best = max((name for name in by if new[name] >= new["plain"]), key=lambda name: old[name])
-    return [("change of the old accuracy while solar cells are learnt", f"{old[best]:+.3f} ({best}, new task {new[best]:.3f})",
-             f"plain {old['plain']:+.3f} (new task {new['plain']:.3f})", "")]  # fmt: skip
+    said = {name: f"{old[name]:+.3f} ({name}, new task {new[name]:.3f})" for name in (best, "plain")}
+    return [("change of the old accuracy while solar cells are learnt", said[best], said["plain"], "")]
 
 
 def pretrain_step(rows: Rows) -> list[Line]:
