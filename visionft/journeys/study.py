@@ -62,6 +62,7 @@ def study(recipe: Study, *, console: Console | None = None) -> Studied:
     curves = {key: curve(some) for key, some in grouped(judged, "start", "answer").items()}
     words = verdict(judged)
     console.say(words)
+    console.say(_luck(recipe))
     _report(recipe, parts[0], curves, words)
     short = [{key: value for key, value in row.items() if key != "hits"} for row in rows]
     write_text(out / "study.json", json.dumps(short, indent=2))
@@ -186,7 +187,15 @@ def _report(recipe: Study, ready: Prepared, curves: Mapping[tuple[str, str], Cur
         report.figure(plots.growth(series, "labels", "accuracy"), "Accuracy on the same held-out images")
         counts = [n for n, *_ in next(iter(series.values()))]
         rows: list[list[Cell]] = [[name, *(point[1:] for point in points)] for name, points in series.items()]
-        report.table(["labels", *map(str, counts)], rows, "", "95 % intervals over draws of labels and of test images.")
+        note = f"95 % intervals over draws of labels and of test images. {_luck(recipe)}"
+        report.table(["labels", *map(str, counts)], rows, "", note)
     report.heading("This run")
     report.facts(runs.versions())
     report.write(Path(recipe.out) / "report.html")
+
+
+def _luck(recipe: Study) -> str:
+    """What intervals do not hold: another pretraining gives other features."""
+    if recipe.folds == 1:
+        return "Each start was pretrained once, and intervals do not hold that luck: folds=4 pretrains four times."
+    return f"Each start was pretrained {recipe.folds} times, for other test images each."
