@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 
 import visionft as vf
@@ -23,6 +24,7 @@ COUNT, SIDE = 96, 32
 WORDS: dict[str, Any] = {
     "backbone": "test_resnet", "weights": "none", "size": SIDE, "batch": 16, "precision": "fp32", "val": 0.3,
 }  # fmt: skip
+REMEDY = {"none": {}, "l2sp": {"weight": 10.0}, "replay": {"every": 4}}
 COLUMNS = "scratch,marks,depth_mm,grade,kind"
 
 
@@ -219,10 +221,68 @@ def test_a_refit_of_columns_learns_from_the_validation_images_for_as_many_passes
     assert np.allclose(worse.said["finetuned"], worse.said["probe"], rtol=0.05, atol=0.05)  # features in bf16
 
 
+@pytest.mark.parametrize("keep", REMEDY)
+def test_columns_say_what_is_forgotten_and_remedies_hold_them_nearer_to_the_start(keep, forgot, parts):
+    run, plain = forgot(keep), forgot("none")
+    found = info(run.out)["forgetting"]
+    assert found["target"] == "minus the loss"
+    assert [row["share"] for row in found["sweep"]] == [0, 0.25, 0.5, 0.75, 1]
+    loss = -found["sweep"][-1]["target"]
+    val = run.dealt.parts.val
+    said = elements_of(run, run.predictor.numbers(val.pixels, quick=True), run.dealt.values(val))
+    assert loss == pytest.approx(said, rel=1e-6)
+    assert "new task (minus the loss, validation)" in (run.out / "report.html").read_text()
+    assert load_file(run.out / "model.safetensors").keys() == load_file(plain.out / "model.safetensors").keys()
+    drift = info(plain.out)["forgetting"]["saved"]["drift"]
+    assert drift > 0
+    assert keep == "none" or found["saved"]["drift"] < drift
+    assert vf.load(run.out).predict(str(parts)) == run.predictor.predict(str(parts))
+
+
+def elements_of(run, said, values) -> float:
+    """The mean loss of an image by hand: of a flag and of a standardised number, over what is known of it."""
+    place = {target.column: at for at, target in enumerate(run.dealt.targets)}
+    flag, line = said[:, place["scratch"]], values[:, place["scratch"]]
+    entropy = -np.log(np.where(line == 1, flag, 1 - flag))
+    depth = run.dealt.targets[place["depth_mm"]]
+    far = torch.from_numpy((said - values)[:, place["depth_mm"]] / depth.scale)
+    huber = F.smooth_l1_loss(far, torch.zeros_like(far), reduction="none").numpy()
+    return float(np.nanmean(np.stack([entropy, huber], 1), axis=1).mean())
+
+
+@pytest.fixture(scope="module")
+def forgot(parts, tmp_path_factory):
+    """Runs of two columns that are judged by retained photos, by remedy."""
+    folder, rng = tmp_path_factory.mktemp("known"), np.random.default_rng(5)
+    for at in range(24):
+        cv2.imwrite(str(folder / f"{at}.png"), rng.integers(0, 255, (40, 40, 3), np.uint8))
+    made = {}
+
+    def run(keep: str):
+        if keep not in made:
+            choice = {"l2sp": {"name": "l2sp", "weight": 10.0}, "replay": {"name": "replay", "every": 4}}.get(
+                keep, keep
+            )
+            words = {
+                **WORDS,
+                "target": "scratch,depth_mm",
+                "tune": "full",
+                "steps": 8,
+                "optim.lr": 3e-3,
+                "keep": choice,
+            }
+            out = tmp_path_factory.mktemp(keep) / "run"
+            made[keep] = vf.finetune(str(parts), **words, retained=str(folder), out=str(out), quiet=True)
+        return made[keep]
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [({"tune": "auto"}, "tune=auto is for one label"), ({"folds": 3}, "folds is for one label"),
-     ({"refit": True, "optim.schedule": "plateau"}, "plateau"), ({"keep": "l2sp"}, "keep is for one label"),
+     ({"refit": True, "optim.schedule": "plateau"}, "plateau"), ({"keep": "replay"}, "retained=photos/"),
+     ({"keep": "l2sp", "adapter": "lora"}, "leave adapter out"), ({"sampler": "balanced"}, "sampler is for one label"),
      ({"task": "mae"}, "leave task out"),
      ({"task.balance": "weights"}, "no key objective.balance"), ({"tune": "probe", "adapter": "lora"}, "adapter"),
      ({"data": None}, "data is missing")],

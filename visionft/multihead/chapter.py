@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,8 @@ WORST = 8
 NOTE = "95 % bootstrap intervals over the test images, which no choice has looked at."
 
 
-def write(done: Tuned) -> None:
-    """Write report.html into the run's folder."""
+def write(done: Tuned, more: Sequence[Callable[[Report], None]] = ()) -> None:
+    """Write report.html into the run's folder; `more` chapters come before how it was trained."""
     report = Report("Fine-tuning", f"{done.out}: {', '.join(target.column for target in done.dealt.targets)}")
     overview(report, done)
     for target in done.dealt.targets:
@@ -42,6 +42,8 @@ def write(done: Tuned) -> None:
     report.text("\n\n".join(f"{said[0].upper()}{said[1:]}." for rule in done.predictor.rules.values()
                             for said in rule.words) or "Every head is answered by what is likeliest.")  # fmt: skip
     chapters.data(report, done.dealt.parts.ready.scan)
+    for add in more:
+        add(report)
     if done.fitted:
         report.heading("Training")
         losses(report, done.out, done.fitted.best_step)

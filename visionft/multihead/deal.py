@@ -17,6 +17,7 @@ from visionft.errors import ConfigError, DataError
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.recipe import Finetune
+from visionft.retention.retained import retained
 from visionft.tasks.parts import Parts
 
 
@@ -42,7 +43,7 @@ class Dealt:
             console.say(asked.words(target, table))
         table = _known(targets, table, console)
         ready = prepare(dataclasses.replace(recipe, data=table), console, labelled=False, dry=dry)
-        parts = _deal(ready, targets, recipe)
+        parts = dataclasses.replace(_deal(ready, targets, recipe), retained=retained(recipe, console, dry=dry))
         return cls(parts, learnt_from(targets, parts.train.table))
 
     def values(self, part: Labelled) -> Floats:

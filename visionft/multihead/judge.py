@@ -81,11 +81,15 @@ def change(targets: Sequence[Target], now: Floats, then: Floats, values: Floats)
 
     nan where nothing is known of any of them.
     """
-    each = [np.concatenate(_costs(targets, said, values), axis=1) for said in (now, then)]
-    known = np.isfinite(each[0]).any(axis=1)
-    if not known.any():
-        return (float("nan"),) * 3
-    return mean_of(np.nanmean((each[0] - each[1])[known], axis=1))
+    more = cost(targets, now, values) - cost(targets, then, values)
+    return mean_of(more) if len(more) else (float("nan"),) * 3
+
+
+def cost(targets: Sequence[Target], said: Floats, values: Floats) -> Floats:
+    """The mean loss of each image over what is known of it; images of which nothing is known are left out."""
+    each = np.concatenate(_costs(targets, said, values), axis=1)
+    found: Floats = np.nanmean(each[np.isfinite(each).any(axis=1)], axis=1)
+    return found
 
 
 def _costs(targets: Sequence[Target], said: Floats, values: Floats) -> list[Floats]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from visionft.errors import ConfigError
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
+from visionft.retention import forgotten, remedies
 from visionft.tasks.complete import budgeted, refitting
 from visionft.tasks.heads import Heads
 from visionft.tasks.learn import (
@@ -77,9 +79,12 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     recipe = complete(recipe)
     dealt = Dealt.of(recipe, console)
     parts, start = dealt.parts, start_of(recipe)
-    attach(recipe, build(recipe, dealt, start)[0])  # what does not fit must be said before anything is written
+    remedies.suits(recipe, start)
+    model, _ = build(recipe, dealt, start)
+    attach(recipe, copy.deepcopy(model))  # what does not fit must be said before anything is written
     open_run(recipe, parts, start, dealt.fingerprint, console)
     low = Floor.of(start, dealt, recipe.size, console)
+    before = forgotten.before(model, parts.retained, recipe.size, low.train.weight, low.train.bias)
     if recipe.tune == "probe":  # a probe is solved, not trained
         learned, held = _probed(recipe, dealt, start, low.known), (low.held_out(recipe.seed), low.values)
     else:
@@ -97,16 +102,19 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
         learned = _refit(recipe, dealt, learned, start, low, console, log)
     done = _measure(recipe, dealt, learned, held, low, console)
     done.seconds = time.perf_counter() - began
-    seal(done, console)
+    seal(done, console, before=before)
     return done
 
 
 def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     """Say what a recipe would do and cost; nothing is written."""
     recipe, console = complete(recipe), console or Console()
-    model, training = build(recipe, Dealt.of(recipe, console, dry=True), start_of(recipe))
+    dealt, start = Dealt.of(recipe, console, dry=True), start_of(recipe)
+    remedies.suits(recipe, start)
+    model, training = build(recipe, dealt, start)
+    learner, images = remedies.kept(recipe, model, training, dealt.parts.retained)
     attach(recipe, model)
-    return plan(model, training, recipe)
+    return plan(learner, images, recipe)
 
 
 def build(recipe: Finetune, dealt: Dealt, start: Backbone) -> tuple[Heads, Views]:
@@ -128,11 +136,10 @@ def complete(recipe: Finetune) -> Finetune:
         raise ConfigError(f"target= is learnt by task={HEADS}, not by task={name}; leave task out")
     recipe = dataclasses.replace(recipe, task={"name": HEADS, **options})
     objective.find(recipe.task)
-    kept = config.named(recipe.keep, "keep")[0] != "none"
-    refused = {"folds": recipe.folds > 1, "sampler": recipe.sampler != "natural",
-               "keep": kept, "retained": recipe.retained is not None}  # fmt: skip
+    refused = {"folds": recipe.folds > 1, "sampler": recipe.sampler != "natural"}
     if given := [key for key, set_ in refused.items() if set_]:
         raise ConfigError(f"{given[0]} is for one label an image, not for columns (target=); leave {given[0]} out")
+    remedies.check(recipe)
     if str(recipe.tune).startswith("auto"):
         raise ConfigError("tune=auto is for one label an image, not for columns (target=); try tune=probe-then-full")
     return budgeted(recipe)
@@ -143,6 +150,7 @@ def begin(recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes) -> Beg
     model, training = build(recipe, dealt, start)
     if recipe.tune != "full":
         model.start_from(heads.weight, heads.bias)
+    learner, images = remedies.kept(recipe, model, training, dealt.parts.retained)
     attach(recipe, model)
     predictor, val = answering(recipe, model, dealt), dealt.parts.val
     values = dealt.values(val)
@@ -152,7 +160,7 @@ def begin(recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes) -> Beg
         refuse_infinite(torch.from_numpy(said))
         return watched(dealt.targets, said, values, predictor.rules)
 
-    return Begun(model, model, training, evaluate)
+    return Begun(model, learner, images, evaluate)
 
 
 def _probed(

@@ -47,7 +47,8 @@ def chapter(report: Report, found: Forgetting) -> None:
             [f"{r['share']:g}", _cell(r, "target"), _cell(r, name), r["cka"], r["drift"], "yes" if r["front"] else ""]
             for r in found.sweep
         ]
-        headers = ["share of the way", "new task (validation)", WORDS[name], "CKA", "drift", "on the front"]
+        task = f"new task ({found.target}, validation)"
+        headers = ["share of the way", task, WORDS[name], "CKA", "drift", "on the front"]
         report.table(headers, sweep, "New against old", NOTE)
 
 

@@ -17,7 +17,6 @@ from visionft.arrays import Floats
 from visionft.averaging import between
 from visionft.evaluation.bootstrap import mean_of, named
 from visionft.evaluation.forgetting import Known, cka, compare, drift, front, headline, stages
-from visionft.evaluation.probe import Probe
 from visionft.evaluation.worth import Labelled, cross_validated
 from visionft.weights import OldHead
 
@@ -82,7 +81,8 @@ class Forgetting:
     start: Row
     saved: Row
     stages: list[dict[str, Any]]
-    sweep: list[Row]  # share of the way, target accuracy on validation images, retained metrics, front (1 or 0)
+    sweep: list[Row]  # share of the way, the target's mean on validation images, retained metrics, front (1 or 0)
+    target: str = "accuracy"  # what that mean is of
 
     def facts(self) -> dict[str, Any]:
         """Everything, as plain JSON values."""
@@ -98,12 +98,12 @@ class Forgetting:
         return f"{words}; features drifted by {self.saved['drift']:.2f} of their length"
 
 
-def before(model: Any, retained: Retained | None, size: int, probe: Probe) -> Before | None:
-    """Look at retained images before anything is trained, on process 0; the way begins with this probe's head."""
+def before(model: Any, retained: Retained | None, size: int, weight: Tensor, bias: Tensor) -> Before | None:
+    """Look at retained images before anything is trained, on process 0; the way begins with a probe's head."""
     if retained is None or parallel.rank():
         return None
     twin = copy.deepcopy(model)
-    twin.start_from(probe.weight, probe.bias)
+    twin.start_from(weight, bias)
     judge = Judge(retained.judged, size, model.backbone.loaded.head)
     seen = stages(twin.backbone, retained.judged.pixels, size)
     return Before(
@@ -111,16 +111,17 @@ def before(model: Any, retained: Retained | None, size: int, probe: Probe) -> Be
     )  # fmt: skip
 
 
-def after(before: Before, model: Any, says: Callable[[], Tensor], val: Labelled) -> Forgetting:
+def after(before: Before, model: Any, good: Callable[[], Floats], target: str = "accuracy") -> Forgetting:
     """Look again, and at shares of the way from the start to what is saved, which takes plain weights.
 
-    `says` gives the model's probabilities of the validation images. The model is left as it was.
+    `good` says how well the model answers each validation image, N, the more the better; the mean is called `target`.
+    The model is left as it was.
     """
     own, judge = _copied(model), before.judge
     saved, seen = judge.look(model.backbone), stages(model.backbone, judge.images.pixels, judge.size)
     try:
         shares = SHARES if model.backbone.adapter is None else SHARES[-1:]
-        sweep = [_row(before, model, own, share, says, val) for share in shares]
+        sweep = [_row(before, model, own, share, good) for share in shares]
     finally:
         model.load_state_dict(own)
     by_stage = [{"stage": n, "cka": cka(z, seen[n]), "drift": drift(z, seen[n])} for n, z in before.stages.items()]
@@ -129,20 +130,17 @@ def after(before: Before, model: Any, says: Callable[[], Tensor], val: Labelled)
         before.source, before.memory, len(judge.images.table), compare(before.known, before.known),
         compare(before.known, saved),
         by_stage,
-        [row | {"front": float(ahead)} for row, ahead in zip(sweep, best, strict=True)],
+        [row | {"front": float(ahead)} for row, ahead in zip(sweep, best, strict=True)], target,
     )  # fmt: skip
 
 
 @torch.no_grad()
-def _row(
-    before: Before, model: Any, end: Mapping[str, Tensor], share: float, says: Callable[[], Tensor], val: Labelled
-) -> Row:
+def _row(before: Before, model: Any, end: Mapping[str, Tensor], share: float, good: Callable[[], Floats]) -> Row:
     """One share of the way: the new task on validation images, and what is retained."""
     start = {name: tensor.to(end[name].device) for name, tensor in before.state.items()} if share < 1 else end
     model.load_state_dict(between(start, end, share))
-    target = named("target", mean_of(says().argmax(1) == val.labels))
     kept = compare(before.known, before.judge.look(model.backbone))
-    return {"share": share} | target | kept
+    return {"share": share} | named("target", mean_of(good())) | kept
 
 
 def _copied(model: Any) -> dict[str, Tensor]:

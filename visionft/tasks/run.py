@@ -57,7 +57,7 @@ def finetune(
         low = measure_floor(start, parts, recipe.size, console)
         for name, p in low.test.items():
             console.say(f"  floor, {name} on frozen features: {line(judge(p, parts.test))}")
-    before = forgotten.before(model, parts.retained, recipe.size, low.train)
+    before = forgotten.before(model, parts.retained, recipe.size, low.train.weight, low.train.bias)
     laps.end("floor")
     if recipe.tune == "probe":  # a probe is solved, not trained
         model.start_from(low.known.weight, low.known.bias)

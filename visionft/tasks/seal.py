@@ -14,6 +14,7 @@ from torch import Tensor
 from visionft import chapters, checkpoint, config, parallel, runs
 from visionft.adapters import files as adapters
 from visionft.adapters.attach import merge
+from visionft.arrays import Floats
 from visionft.atomic import replace
 from visionft.log import Console
 from visionft.recipe import Finetune
@@ -58,8 +59,11 @@ def seal(done: Finetuned, console: Console, *, ladder: Rows = (), before: Before
 
 
 def _forgotten(done: Finetuned, before: Before, console: Console) -> Forgetting:
-    says = partial(done.predictor.probabilities, done.val.pixels, quick=True)
-    found = forgotten.after(before, done.predictor.model, says, done.val)
+    def right() -> Floats:
+        hits: Floats = (done.predictor.probabilities(done.val.pixels, quick=True).argmax(1) == done.val.labels).numpy()
+        return hits
+
+    found = forgotten.after(before, done.predictor.model, right)
     console.say(found.line())
     return found
 
