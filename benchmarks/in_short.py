@@ -65,6 +65,17 @@ def pretrain_step(rows: Rows) -> list[Line]:
     return found
 
 
+def peer_quality(rows: Rows) -> list[Line]:
+    """kNN after the same steps on the same photos as lightly's implementation."""
+    found = []
+    for row in (row for row in rows if row["side"] == "difference"):
+        same = [r for r in rows if r["objective"] == row["objective"]]
+        ours, theirs = (statistics.mean(r["knn"] for r in same if r["side"] == side) for side in ("ours", "lightly"))
+        asked = f"kNN accuracy after {row['steps']} steps of {row['objective']}, {row['data']}"
+        found.append((asked, f"{ours:.3f}", f"lightly's {theirs:.3f}", _how(row["knn_low"], row["knn_high"])))
+    return found
+
+
 def label_efficiency(rows: Rows) -> list[Line]:
     """What self-supervision adds to ImageNet features."""
     return [_gain(_photos(row["dataset"]), row) for row in {row["dataset"]: row for row in rows}.values()]
@@ -128,7 +139,7 @@ def promise(rows: Rows) -> list[Line]:
 
 CLAIMS: dict[str, Callable[[Rows], list[Line]]] = {
     "finetune_peers": finetuning, "elpv": elpv, "forgetting": forgetting, "pretrain_step": pretrain_step,
-    "time_to_knn": time_to_knn, "label_efficiency": label_efficiency, "label_efficiency_sweep": label_efficiency_sweep,
+    "peer_quality": peer_quality, "time_to_knn": time_to_knn, "label_efficiency": label_efficiency, "label_efficiency_sweep": label_efficiency_sweep,
     **{f"inspection_{name}": partial(inspection, name) for name in ("elpv", "tiles", "textile")},
     "textile_fewshot": textile_fewshot, "promise": promise,
 }  # fmt: skip
