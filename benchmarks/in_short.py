@@ -138,11 +138,18 @@ def promise(rows: Rows) -> list[Line]:
 
 
 CLAIMS: dict[str, Callable[[Rows], list[Line]]] = {
-    "finetune_peers": finetuning, "elpv": elpv, "forgetting": forgetting, "pretrain_step": pretrain_step,
-    "peer_quality": peer_quality, "time_to_knn": time_to_knn, "label_efficiency": label_efficiency, "label_efficiency_sweep": label_efficiency_sweep,
+    "finetune_peers": finetuning,
+    "elpv": elpv,
+    "forgetting": forgetting,
+    "pretrain_step": pretrain_step,
+    "peer_quality": peer_quality,
+    "time_to_knn": time_to_knn,
+    "label_efficiency": label_efficiency,
+    "label_efficiency_sweep": label_efficiency_sweep,
     **{f"inspection_{name}": partial(inspection, name) for name in ("elpv", "tiles", "textile")},
-    "textile_fewshot": textile_fewshot, "promise": promise,
-}  # fmt: skip
+    "textile_fewshot": textile_fewshot,
+    "promise": promise,
+}
 
 
 def in_short() -> list[str]:
