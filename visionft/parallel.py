@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as td
@@ -29,28 +30,21 @@ def wait() -> None:
         td.barrier()
 
 
-_alone = False
-
-
 @contextmanager
 def alone() -> Iterator[None]:
-    """Be the only process for a block: what is computed in it waits for nobody."""
-    global _alone
-    _alone = True
-    try:
+    """Be the only process for a block, to everybody who asks torch (lightly's losses do): it waits for nobody."""
+    with patch.object(td, "is_initialized", return_value=False):
         yield
-    finally:
-        _alone = False
 
 
 def rank() -> int:
     """This process's number, 0 when alone."""
-    return td.get_rank() if td.is_initialized() and not _alone else 0
+    return td.get_rank() if td.is_initialized() else 0
 
 
 def world() -> int:
     """How many processes train together, 1 when alone."""
-    return td.get_world_size() if td.is_initialized() and not _alone else 1
+    return td.get_world_size() if td.is_initialized() else 1
 
 
 def mean(values: dict[str, float]) -> dict[str, float]:

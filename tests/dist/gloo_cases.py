@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from visionft import parallel
+from visionft import parallel, precision
 from visionft.api import pretrain
 from visionft.backbone import Backbone
 from visionft.data.records import Table
@@ -94,7 +94,9 @@ def images() -> list[np.ndarray]:
     return [(128 + 60 * wave + rng.normal(0, 30, (40, 40, 3))).clip(0, 255).astype(np.uint8) for wave in waves]
 
 
-def run(choice: Any, model: str, accumulate: int) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+def run(
+    choice: Any, model: str, accumulate: int, arithmetic: str = "fp32"
+) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
     """The losses of a few steps, and the weights after them."""
     torch.manual_seed(0)
     name, keep = choice if isinstance(choice, tuple) else (choice, "")
@@ -107,7 +109,7 @@ def run(choice: Any, model: str, accumulate: int) -> tuple[list[dict[str, float]
         objective = REMEDIES[keep](objective, data)
         data = objective.deal(data, data)
     losses: list[dict[str, float]] = []
-    recipe = Recipe(steps=STEPS, batch=BATCH, accumulate=accumulate, precision="fp32", log_every=1, optim=OPTIM)
+    recipe = Recipe(steps=STEPS, batch=BATCH, accumulate=accumulate, precision=arithmetic, log_every=1, optim=OPTIM)
     clocks = {"seconds", "seconds_left", "images_per_second"}
     fit(objective, data, recipe, log=lambda _, said: losses.append({k: said[k] for k in said.keys() - clocks}))
     return losses, objective.state_dict()
@@ -127,6 +129,23 @@ def tight() -> tuple[list[dict[str, float]], dict[str, Tensor]]:
         return run("classify", "test_vit", 1)
     finally:
         Classify.forward = own  # type: ignore[method-assign]
+
+
+def raced() -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """A run that chooses its arithmetic, for which the second of two processes takes more rounds, and says bf16."""
+    own, second = precision.raced, int(os.environ.get("RANK", 0))
+
+    def race(steps: Mapping[str, Callable[[], None]]) -> dict[str, float]:
+        for _ in range(1 + 2 * second):
+            for step in steps.values():
+                step()
+        return {"fp32": 2.0, "bf16": 1.0} if second else {"fp32": 1.0, "bf16": 2.0}
+
+    precision.raced = race
+    try:
+        return run("simclr", "test_resnet", 1, "auto")
+    finally:
+        precision.raced = own
 
 
 def norm(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> dict[str, Tensor]:
@@ -165,6 +184,7 @@ def results(folder: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
         losses, state = run(*case)
         yield name, losses, state
     yield ("tight", *tight())
+    yield ("raced", *raced())
     for name, kind in NORMS.items():
         yield name, None, norm(*kind)
 

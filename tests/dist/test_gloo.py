@@ -87,6 +87,15 @@ def test_memory_that_one_process_lacks_makes_the_parts_of_both_smaller(results):
         torch.testing.assert_close(weight, alone["tight"][name], rtol=0, atol=1e-4, msg=name)
 
 
+def test_processes_time_their_arithmetic_by_themselves_and_take_what_the_first_found(results):
+    """Rounds end when times agree, which is sooner on one process than on another: none may wait for the other's."""
+    (first, weights), (second, others), (_, alone) = of(results, 0, 2), of(results, 1, 2), of(results, 0, 1)
+    assert [row["loss"] for row in first["raced"]] == [row["loss"] for row in second["raced"]]
+    for name, weight in weights["raced"].items():
+        assert torch.equal(weight, others["raced"][name]), name
+        torch.testing.assert_close(weight, alone["raced"][name], rtol=0, atol=1e-4, msg=name)
+
+
 @pytest.mark.parametrize("case", gloo_cases.NORMS)
 def test_a_batch_norm_over_two_processes_is_one_over_the_whole_batch(results, case):
     (_, first), (_, second), (_, alone) = of(results, 0, 2), of(results, 1, 2), of(results, 0, 1)

@@ -59,3 +59,21 @@ def test_a_race_that_never_settles_ends(monkeypatch):
     machine = Machine(monkeypatch, a=[1.5**at for at in range(40, 0, -1)])
     machine.race()
     assert len(machine.calls) == 1 + ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "bf16", "shown"),
+    [(2.0, 1.0, True, {4}), (1.2, 1.5, True, {4, 16}), (1.2, 1.0, False, {4, 16}), (0.3, 0.8, False, {4, 16})],
+)
+def test_few_images_settle_it_where_bf16_is_clearly_faster_and_more_do_elsewhere(monkeypatch, few, many, bf16, shown):
+    """`few` and `many`: how many times as fast bf16 is, with 4 images and with 16."""
+    seen = list[int]()
+
+    def sample(count: int) -> dict[str, torch.Tensor]:
+        seen.append(count)
+        return {"image": torch.ones(count)}
+
+    monkeypatch.setattr(precision, "raced", lambda steps: {"fp32": {4: few, 16: many}[seen[-1]], "bf16": 1.0})
+    found = precision.Precision.choose("auto", torch.nn.Identity(), sample, CPU)
+    assert (found.bf16, set(seen)) == (bf16, shown)
+    assert found.measured["fp32"] == (few if shown == {4} else many)
