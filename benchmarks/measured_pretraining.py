@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import tables
 from benchmarks.tables import Rows
-from visionft.evaluation.efficiency import NAMES
+from visionft.evaluation.starts import Start
 
 SIDES = ("ours", "lightly", "lightlytrain")
 
@@ -154,7 +154,7 @@ def label_efficiency(rows: Rows) -> list[str]:
         fractions = sorted({row["fraction"] for row in some})
         for start in dict.fromkeys(row["start"] for row in some):
             cells = {row["fraction"]: row for row in some if row["start"] == start}
-            lines.append([dataset, NAMES[start], *(
+            lines.append([dataset, Start(start), *(
                 f"{cells[f]['accuracy']:.3f} ({cells[f]['ci_low']:.3f} to {cells[f]['ci_high']:.3f})" for f in fractions
             )])  # fmt: skip
     said = [f"{row['dataset']}: {row['verdict']}" for row in {row["dataset"]: row for row in rows}.values()]

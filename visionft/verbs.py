@@ -85,7 +85,8 @@ class Study(Images):
     unlabeled: Any = key(None, "photos to pretrain on; null takes the training images without their labels")
     objective: Any = key("simclr", "how to pretrain; options as objective.NAME=value", options=True)
     starts: list[Any] = key(
-        ["scratch", "ssl", "imagenet", "imagenet+ssl"], "backbones compared; those with ssl are pretrained"
+        ["scratch", "ssl", "imagenet", "imagenet+ssl"],
+        "backbones compared; those with ssl are pretrained by the objective, imagenet+vicreg by another",
     )
     fractions: list[Any] = key([0.01, 0.05, 0.1, 0.25, 1.0], "shares of the training labels")
     seeds: int = key(3, "draws of labels for every start and share")

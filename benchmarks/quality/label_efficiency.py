@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.harness import write
 from visionft import config
-from visionft.evaluation.efficiency import NAMES
+from visionft.evaluation.starts import USUAL
 from visionft.journeys.study import study
 from visionft.verbs import Study
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=1)
     parser.add_argument("--tune", default="probe-then-full")
-    parser.add_argument("--starts", nargs="+", default=[*NAMES], choices=[*NAMES])
+    parser.add_argument("--starts", nargs="+", default=[*USUAL])
     parser.add_argument("--set", nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/label_efficiency"))
     words = parser.parse_args(arguments)

@@ -67,6 +67,25 @@ def test_folds_hold_out_every_image_once_and_go_on_from_fewer(tmp_path):
     assert four.curves["scratch", "probe"][0][1] == pytest.approx(right / 48)
 
 
+def test_objectives_stand_beside_each_other(tmp_path):
+    data, out = labelled(tmp_path / "data"), tmp_path / "study"
+    starts = ["scratch", "ssl", "scratch+simsiam"]
+    words = {
+        **WORDS,
+        "starts": starts,
+        "objective": "vicreg",
+        "fractions": [1.0],
+        "seeds": 1,
+        "finetune": {"tune": "probe"},
+    }
+    done = vf.study(str(data), **words, out=str(out))
+    assert [row["start"] for row in done.rows if row["answer"] == "probe"] == starts
+    runs = {name: (out / "fold-0" / f"pretrain-{name}" / "recipe.yaml").read_text() for name in starts[1:]}
+    assert "objective: vicreg" in runs["ssl"]
+    assert "objective: simsiam" in runs["scratch+simsiam"]
+    assert "By SSL rather than simsiam, the linear probe is" in done.words
+
+
 def test_images_that_a_source_holds_out_are_one_fold(tmp_path):
     data = tmp_path / "data"
     labelled(data / "train"), labelled(data / "test", 8)
@@ -78,6 +97,7 @@ def test_images_that_a_source_holds_out_are_one_fold(tmp_path):
     ("words", "said"),
     [
         ({"starts": ["scratchy"]}, "scratch"),
+        ({"starts": ["scratch", "scratch+simclear"]}, "simclr"),
         ({"starts": ["imagenet"]}, "starts=\\[scratch,ssl\\]"),
         ({"pretrain": {"stepz": 3}}, "steps"),
         ({"fractions": [0.0]}, "fractions=0.0"),

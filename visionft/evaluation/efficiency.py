@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,31 +13,43 @@ import numpy as np
 from visionft.arrays import Floats
 
 from .bootstrap import crossed
+from .starts import Start
 
 Rows = Sequence[Mapping[str, Any]]  # start, answer, labels, seed, and hits: a digit 0 or 1 for every test image
 Curve = list[tuple[int, float, float, float]]  # labels, mean accuracy and its interval
-NAMES = {"scratch": "scratch", "ssl": "scratch + SSL", "imagenet": "pretrained", "imagenet+ssl": "pretrained + SSL"}
-PAIRS = (("imagenet+ssl", "imagenet"), ("ssl", "scratch"))
 ANSWERS = {"probe": "the linear probe", "finetuned": "fine-tuning"}
 
 
 def verdict(rows: Rows) -> str:
     """Say in plain sentences what self-supervision changed, and how many labels that is worth."""
     by = grouped(rows, "start", "answer")
-    pairs = [(name, base, answer) for name, base in PAIRS for answer in ANSWERS]
-    said = [_sentence(base, answer, by[name, answer], by[base, answer]) for name, base, answer in pairs
-            if (name, answer) in by and (base, answer) in by]  # fmt: skip
+    starts = sorted({Start(name): None for name, _ in by}, key=lambda start: not start.pretrained)
+    said = [_sentence(start, answer, by[start.name, answer], by[start.base, answer]) for start in starts if start.by
+            for answer in ANSWERS if (start.name, answer) in by and (start.base, answer) in by]  # fmt: skip
+    for one, other in itertools.combinations((start for start in starts if start.by), 2):
+        said += [_rather(one, other, answer, by[one.name, answer], by[other.name, answer]) for answer in ANSWERS
+                 if one.base == other.base and (one.name, answer) in by and (other.name, answer) in by]  # fmt: skip
     return " ".join(said)
 
 
-def _sentence(base: str, answer: str, better: Rows, than: Rows) -> str:
-    mean, low, high = crossed(_hits(better) - _hits(than))  # image by image, over all shares of the labels at once
+def _compared(ours: Rows, others: Rows) -> tuple[str, str]:
+    """Image by image, over all shares of the labels at once: better, worse or not proven different; the points."""
+    mean, low, high = crossed(_hits(ours) - _hits(others))
     how = "better" if low > 0 else "worse" if high < 0 else "not proven different"
-    ratio = labels_worth(curve(better), curve(than)) if low > 0 else None
+    return how, f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def _rather(one: Start, other: Start, answer: str, ours: Rows, others: Rows) -> str:
+    how, points = _compared(ours, others)
+    return f"By {one.how} rather than {other.how}, {ANSWERS[answer]} is {how}: {points}{_where(ours, others)}."
+
+
+def _sentence(start: Start, answer: str, better: Rows, than: Rows) -> str:
+    how, points = _compared(better, than)
+    ratio = labels_worth(curve(better), curve(than)) if how == "better" else None
     worth = f", as if there were {ratio:.1f} times as many labels" if ratio else ""
-    points = f"{100 * mean:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-    said = f"Starting from {NAMES[base]}, SSL makes {ANSWERS[answer]} {how}: {points} over all shares of labels{worth}"
-    return f"{said}{_where(better, than)}."
+    which = f"Starting from {Start(start.base)}, {start.how} makes {ANSWERS[answer]} {how}"
+    return f"{which}: {points} over all shares of labels{worth}{_where(better, than)}."
 
 
 def _where(better: Rows, than: Rows) -> str:

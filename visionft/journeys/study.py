@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionft import backbones, config, plots, runs
+from visionft import backbones, config, objective, plots, runs
 from visionft.atomic import write_text
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import first_of_each, folds
 from visionft.errors import ConfigError
-from visionft.evaluation.efficiency import NAMES, Curve, curve, grouped, joined, verdict
+from visionft.evaluation.efficiency import Curve, curve, grouped, joined, verdict
+from visionft.evaluation.starts import OWN, USUAL, Start
 from visionft.log import Console
 from visionft.pretraining.run import pretrain
 from visionft.recipe import Finetune, Optim, Pretrain
@@ -22,8 +23,7 @@ from visionft.report import Cell, Report
 from visionft.tasks.run import finetune
 from visionft.verbs import Study
 
-RATES = {"scratch": 1e-3, "ssl": 3e-4}  # fine-tuning from scratch needs a larger rate than from anybody's weights
-SSL_RATES = {"ssl": 1e-3, "imagenet+ssl": 1e-4}
+SLOW, HALFWAY, FAST = 1e-4, 3e-4, 1e-3  # rates: from somebody's weights, from those of a short run here, from none
 PARTS = 4  # of all images; one part is the test set of a fold
 
 
@@ -53,7 +53,7 @@ def study(recipe: Study, *, console: Console | None = None) -> Studied:
     rows: list[dict[str, Any]] = []
     for fold, ready in enumerate(parts):
         place = out / f"fold-{fold}"
-        homes = {start: _start(recipe, start, ready, place, console) for start in recipe.starts}
+        homes = {start: _start(recipe, Start(start), ready, place, console) for start in recipe.starts}
         for at, (start, fraction, seed) in enumerate(_cells(recipe), 1):
             done = _cell(recipe, homes[start], start, ready, place, fraction, seed)
             rows += [{"fold": fold, **row} for row in done]
@@ -95,9 +95,13 @@ def _places(ready: Prepared, split: str) -> list[int]:
 
 
 def _check(recipe: Study) -> None:
-    if unknown := [s for s in recipe.starts if s not in NAMES]:
-        raise ConfigError(f"starts={unknown[0]} is unknown{config.suggest(str(unknown[0]), NAMES)}")
-    if any(s.startswith("imagenet") for s in recipe.starts):
+    starts = [Start(str(name)) for name in recipe.starts]
+    if unknown := [start.name for start in starts if not start.known]:
+        raise ConfigError(f"starts={unknown[0]} is unknown{config.suggest(unknown[0], USUAL)}; an objective can be "
+                          "named, too: imagenet+vicreg")  # fmt: skip
+    for start in starts:
+        objective.find(recipe.objective if start.by in ("", OWN) else start.by)
+    if any(start.pretrained for start in starts):
         if recipe.weights == "none":
             raise ConfigError("weights=none leaves no pretrained start; set starts=[scratch,ssl]")
         backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
@@ -105,20 +109,22 @@ def _check(recipe: Study) -> None:
     config.load(Pretrain, recipe.pretrain)
 
 
-def _start(recipe: Study, start: str, ready: Prepared, place: Path, console: Console) -> dict[str, str]:
+def _start(recipe: Study, start: Start, ready: Prepared, place: Path, console: Console) -> dict[str, str]:
     """Backbone and weights of a start; pretrains it once if it is self-supervised."""
-    weights = recipe.weights if start.startswith("imagenet") else "none"
-    if not start.endswith("ssl"):
+    weights = recipe.weights if start.pretrained else "none"
+    if not start.by:
         return {"backbone": recipe.backbone, "weights": weights}
-    home = place / f"pretrain-{start}"
+    home = place / f"pretrain-{start.name}"
     if not (home / "run.json").is_file():
         if recipe.unlabeled is None:
             photos = _part(ready, _places(ready, "train"))
         else:
             photos = prepare(dataclasses.replace(recipe, data=recipe.unlabeled, bad="skip"), console, labelled=False)
-        given = {"minutes": 5.0, "optim": {"lr": SSL_RATES[start]}, **_images(recipe), **recipe.pretrain}
-        made = config.load(Pretrain, given, {"weights": weights, "objective": recipe.objective, "out": str(home)})
-        console.say(f"pretraining for the start {start!r}")
+        rate = {"lr": SLOW if start.pretrained else FAST}
+        given = {"minutes": 5.0, "optim": rate, **_images(recipe), **recipe.pretrain}
+        how = recipe.objective if start.by == OWN else start.by
+        made = config.load(Pretrain, given, {"weights": weights, "objective": how, "out": str(home)})
+        console.say(f"pretraining for the start {start.name!r}")
         pretrain(dataclasses.replace(made, seed=recipe.seed), console=console, prepared=photos)
     return {"backbone": str(home), "weights": "auto"}
 
@@ -140,11 +146,12 @@ def _cell(
     shutil.rmtree(out, ignore_errors=True) if (out / "run.json").is_file() else None
     train, test = _places(ready, "train"), _places(ready, "test")
     chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
-    rate = {"optim": dataclasses.asdict(Optim(lr=RATES.get(start, 1e-4)))}
+    begins = Start(start)
+    rate = SLOW if begins.pretrained else HALFWAY if begins.by else FAST
     given = {
         "steps": 100,
         "report": False,
-        **rate,
+        "optim": dataclasses.asdict(Optim(lr=rate)),
         **_images(recipe),
         **recipe.finetune,
         **home,
@@ -180,7 +187,7 @@ def _report(recipe: Study, ready: Prepared, curves: Mapping[tuple[str, str], Cur
     report = Report("What pretraining is worth", f"{ready.table.source}: {recipe.seeds} draws of labels")
     report.text(words)
     for answer, title in (("probe", "Linear probe on frozen features"), ("finetuned", "Fine-tuned")):
-        series = {NAMES[start]: points for (start, kind), points in curves.items() if kind == answer}
+        series = {str(Start(start)): points for (start, kind), points in curves.items() if kind == answer}
         if not series:
             continue
         report.heading(title)

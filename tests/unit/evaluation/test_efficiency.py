@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from visionft.evaluation.bootstrap import crossed
 from visionft.evaluation.efficiency import curve, joined, labels_worth, verdict
+from visionft.evaluation.starts import USUAL, Start
 
 LABELS = (10, 30, 100, 300, 1000)
 
@@ -95,6 +96,28 @@ def fold(better: str, base: str) -> list[dict[str, object]]:
     starts = [("imagenet", base), ("imagenet+ssl", better)]
     return [{"start": start, "answer": "probe", "fraction": 0.1, "labels": 9, "seed": seed, "hits": hits}
             for start, hits in starts for seed in range(2)]  # fmt: skip
+
+
+def test_objectives_are_compared_with_the_start_and_with_each_other():
+    rows = fold("1" * 40, "0" * 40)
+    rows += [
+        {**row, "start": "imagenet+vicreg", "hits": "1" * 20 + "0" * 20} for row in rows if row["start"] == "imagenet"
+    ]
+    first, second, third = verdict(joined(rows)).split("Starting from pretrained, ")[1:] + [""]
+    assert first.startswith("SSL makes the linear probe better: +100.0 points")
+    assert second.startswith("vicreg makes the linear probe better: +50.0 points")
+    assert "By SSL rather than vicreg, the linear probe is better: +50.0 points" in second
+    assert not third
+
+
+def test_names_of_starts_are_read_as_they_are_meant():
+    said = {name: (Start(name).base, Start(name).by, str(Start(name))) for name in (*USUAL, "imagenet+vicreg")}
+    assert said == {
+        "scratch": ("scratch", "", "scratch"), "ssl": ("scratch", "ssl", "scratch + SSL"),
+        "imagenet": ("imagenet", "", "pretrained"), "imagenet+ssl": ("imagenet", "ssl", "pretrained + SSL"),
+        "imagenet+vicreg": ("imagenet", "vicreg", "pretrained + vicreg"),
+    }  # fmt: skip
+    assert not any(Start(name).known for name in ("", "imagenet+", "scratchy", "vicreg", "+vicreg"))
 
 
 def test_test_images_of_folds_lie_side_by_side():
