@@ -100,14 +100,11 @@ def fold(better: str, base: str) -> list[dict[str, object]]:
 
 def test_objectives_are_compared_with_the_start_and_with_each_other():
     rows = fold("1" * 40, "0" * 40)
-    rows += [
-        {**row, "start": "imagenet+vicreg", "hits": "1" * 20 + "0" * 20} for row in rows if row["start"] == "imagenet"
-    ]
-    first, second, third = verdict(joined(rows)).split("Starting from pretrained, ")[1:] + [""]
+    rows += [{**row, "start": "imagenet+vicreg", "hits": "1" * 20 + "0" * 20} for row in rows[:2]]
+    _, first, second = verdict(joined(rows)).split("Starting from pretrained, ")
     assert first.startswith("SSL makes the linear probe better: +100.0 points")
     assert second.startswith("vicreg makes the linear probe better: +50.0 points")
     assert "By SSL rather than vicreg, the linear probe is better: +50.0 points" in second
-    assert not third
 
 
 def test_names_of_starts_are_read_as_they_are_meant():
