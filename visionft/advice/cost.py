@@ -41,7 +41,8 @@ def finetuning(facts: Facts, words: commands.Words, looked: Looked) -> Cost:
 def pretraining(facts: Facts, words: commands.Words | None, looked: Looked, ready: Prepared) -> Cost:
     """The steps of a pretraining run, timed on the labelled images: photos of one size cost the same."""
     least, _ = commands.PRETRAINING
-    usual = {"backbone": facts.backbone, "weights": facts.weights, "steps": least, "objective": "simclr"}
+    usual = {"backbone": facts.backbone, "weights": facts.weights, "steps": least}
+    usual |= {"objective": commands.objective(facts)}
     recipe = config.load(Pretrain, {**(words or usual), "data": None, "size": best_size(facts)})
     images = (recipe.steps or least) * recipe.batch
     fits = 1 << (len(looked.some.table) * 3 // 4).bit_length() - 1

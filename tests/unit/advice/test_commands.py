@@ -79,3 +79,10 @@ def test_finetuning_after_pretraining_starts_from_that_run():
     before, after = commands.pretrain_words(facts), commands.after_pretraining(facts, commands.finetuning(facts).words)
     assert before is not None and after["backbone"] == before["out"] and "weights" not in after
     assert after["size"] == before["size"]
+
+
+def test_parts_under_a_camera_are_pretrained_by_what_does_not_tell_every_photo_from_every_other():
+    assert commands.study_words(PLAIN, 3.0)["objective"] == "simclr"
+    gray = with_measured(with_data(gray=1.0), shift=0.9)
+    assert commands.policy(gray) == "inspection"
+    assert commands.study_words(gray, 3.0)["objective"] == "vicreg"
