@@ -55,13 +55,17 @@ def _sentence(start: Start, answer: str, better: Rows, than: Rows) -> str:
 def _where(better: Rows, than: Rows) -> str:
     """The numbers of labels at which the difference is proven, in words; nothing where it is at none."""
     sides: dict[str, list[str]] = {"better": [], "worse": []}
-    pairs = zip(grouped(better, "labels").items(), grouped(than, "labels").values(), strict=True)
-    for ((labels,), some), others in sorted(pairs, key=lambda pair: pair[0][0]):
-        mean, low, high = crossed(_hits(some) - _hits(others))
+    for labels, mean, low, high in gains(better, than):
         if low > 0 or high < 0:
             sides["better" if low > 0 else "worse"].append(f"{labels} ({100 * mean:+.1f})")
     words = [f"{side} with {', '.join(found)} labels" for side, found in sides.items() if found]
     return f"; {'; '.join(words)}" if words else ""
+
+
+def gains(better: Rows, than: Rows) -> Curve:
+    """By how much accuracies differ for every number of labels, image by image."""
+    pairs = zip(grouped(better, "labels").items(), grouped(than, "labels").values(), strict=True)
+    return sorted((labels, *crossed(_hits(some) - _hits(others))) for ((labels,), some), others in pairs)
 
 
 def labels_worth(better: Curve, base: Curve) -> float | None:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionft import backbones, config, objective, plots, runs
+from visionft import backbones, config, objective
 from visionft.atomic import write_text
+from visionft.chapters.studied import luck, studied_report
 from visionft.data.prepare import Prepared, prepare
 from visionft.data.split import first_of_each, folds
 from visionft.errors import ConfigError
@@ -19,7 +20,6 @@ from visionft.evaluation.starts import OWN, USUAL, Start
 from visionft.log import Console
 from visionft.pretraining.run import pretrain
 from visionft.recipe import Finetune, Optim, Pretrain
-from visionft.report import Cell, Report
 from visionft.tasks.run import finetune
 from visionft.verbs import Study
 
@@ -62,8 +62,8 @@ def study(recipe: Study, *, console: Console | None = None) -> Studied:
     curves = {key: curve(some) for key, some in grouped(judged, "start", "answer").items()}
     words = verdict(judged)
     console.say(words)
-    console.say(_luck(recipe))
-    _report(recipe, parts[0], curves, words)
+    console.say(luck(recipe.folds))
+    studied_report(recipe, parts[0].table.source, judged, words)
     short = [{key: value for key, value in row.items() if key != "hits"} for row in rows]
     write_text(out / "study.json", json.dumps(short, indent=2))
     return Studied(out, rows, curves, words)
@@ -181,28 +181,3 @@ def _images(recipe: Study) -> dict[str, Any]:
 def _part(ready: Prepared, places: Sequence[int]) -> Prepared:
     table, pixels = ready.part(places)
     return dataclasses.replace(ready, table=table, pixels=pixels)
-
-
-def _report(recipe: Study, ready: Prepared, curves: Mapping[tuple[str, str], Curve], words: str) -> None:
-    report = Report("What pretraining is worth", f"{ready.table.source}: {recipe.seeds} draws of labels")
-    report.text(words)
-    for answer, title in (("probe", "Linear probe on frozen features"), ("finetuned", "Fine-tuned")):
-        series = {str(Start(start)): points for (start, kind), points in curves.items() if kind == answer}
-        if not series:
-            continue
-        report.heading(title)
-        report.figure(plots.growth(series, "labels", "accuracy"), "Accuracy on the same held-out images")
-        counts = [n for n, *_ in next(iter(series.values()))]
-        rows: list[list[Cell]] = [[name, *(point[1:] for point in points)] for name, points in series.items()]
-        note = f"95 % intervals over draws of labels and of test images. {_luck(recipe)}"
-        report.table(["labels", *map(str, counts)], rows, "", note)
-    report.heading("This run")
-    report.facts(runs.versions())
-    report.write(Path(recipe.out) / "report.html")
-
-
-def _luck(recipe: Study) -> str:
-    """What intervals do not hold: another pretraining gives other features."""
-    if recipe.folds == 1:
-        return "Each start was pretrained once, and intervals do not hold that luck: folds=4 pretrains four times."
-    return f"Each start was pretrained {recipe.folds} times, for other test images each."

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionft.evaluation.bootstrap import crossed
-from visionft.evaluation.efficiency import curve, joined, labels_worth, verdict
+from visionft.evaluation.efficiency import curve, gains, joined, labels_worth, verdict
 from visionft.evaluation.starts import USUAL, Start
 
 LABELS = (10, 30, 100, 300, 1000)
@@ -105,6 +105,14 @@ def test_objectives_are_compared_with_the_start_and_with_each_other():
     assert first.startswith("SSL makes the linear probe better: +100.0 points")
     assert second.startswith("vicreg makes the linear probe better: +50.0 points")
     assert "By SSL rather than vicreg, the linear probe is better: +50.0 points" in second
+
+
+def test_gains_are_differences_of_the_same_images():
+    better, base = fold("1101", "1001")[2:], fold("1101", "1001")[:2]
+    more = [{**row, "labels": 20, "hits": "1111"} for row in better], [{**row, "labels": 20} for row in base]
+    found = gains([*more[0], *better], [*more[1], *base])
+    assert [(labels, mean) for labels, mean, *_ in found] == [(9, 0.25), (20, 0.5)]
+    assert [low for *_, low, _ in found] == [0.0, 0.0]  # of four images, as few as none may be drawn that differ
 
 
 def test_names_of_starts_are_read_as_they_are_meant():
