@@ -88,7 +88,8 @@ def finetune_peers(rows: Rows) -> list[str]:
     ahead, behind = (sum(each) for each in (
         [row["ours_more_low"] > 0 for row in against], [row["ours_more_high"] < 0 for row in against]))  # fmt: skip
     lines = [
-        [row["dataset"], row["labels"], named.get(row["tool"], row["tool"]), row["seeds"], f"{row['seconds']:.0f}",
+        [row["dataset"], row["labels"], named.get(row["tool"], row["tool"]), row["seeds"], row["threads"],
+         f"{row['seconds']:.0f}",
          f"{row['accuracy']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})", tables.signed(row, "ours_more")]
         for row in rows
     ]  # fmt: skip
@@ -98,7 +99,9 @@ def finetune_peers(rows: Rows) -> list[str]:
         f"draws of labels and test images). Beyond the interval of the difference, ours by its defaults is ahead in "
         f"{ahead} of {len(against)} comparisons with a peer and behind in {behind}:",
         "",
-        *tables.of(["photos", "labels", "tool", "seeds", "seconds", "accuracy", "ours is right more often by"], lines),
+        *tables.of(
+            ["photos", "labels", "tool", "seeds", "cores", "seconds", "accuracy", "ours is right more often by"], lines
+        ),
     ]
 
 

@@ -5,8 +5,9 @@ python -m benchmarks.quality.finetune_peers [--peer-python PYTHON] [--datasets e
 
 PYTHON is that of an environment with fastai, timm and peft (`pip install fastai timm peft`); a peer that it cannot
 import is left out, and said to be. Solar cells come in a package, Fashion-MNIST in Debian's dataset-fashion-mnist,
-clothing in FOLDER. Rows that are in results/finetune_peers.json already are not measured again, so that the whole can
-be done in pieces, in any order. A budget other than 60 is for trying: it writes finetune_peers_BUDGET.json.
+clothing in FOLDER. With --threads 1 (and `taskset -c 1`) everybody has one core. Rows that are in
+results/finetune_peers.json already are not measured again, so that the whole can be done in pieces, in any order. A
+budget other than 60 is for trying: it writes finetune_peers_BUDGET.json.
 
 The rule of time: --seconds for up to 200 labels, twice that for up to 500, four times for more, from files on disk to a
 network that answers (imports and what is written beside them, `import_seconds`, apart). A peer's schedule needs to know
@@ -138,6 +139,7 @@ def _summary(tool: str, own: Mapping[int, Mapping[str, Any]], ours: Mapping[int,
     made: dict[str, Any] = {
         "case": f"{first['dataset']}, {first['labels']} labels, {tool}, all seeds",
         "dataset": first["dataset"], "labels": first["labels"], "tool": tool, "seeds": len(own),
+        "threads": first["threads"],
         "accuracy": round(mean, 4), "ci_low": round(low, 4), "ci_high": round(high, 4),
         "seconds": round(float(np.mean([row["seconds"] for row in own.values()])), 1), "budget": first["budget"],
     }  # fmt: skip
@@ -180,7 +182,8 @@ def run(photos: Photos, words: argparse.Namespace, weights: Path, place: Path, n
                     job = dataclasses.replace(job, answers=str(Path(own) / "answers.npy"))
                     told = measure(tool, job, right, words.peer_python if tool in NEEDS else sys.executable)
                 row = {"case": case, "dataset": photos.name, "labels": labels, "tool": tool, "seed": seed,
-                       "budget": budget, "images": len(known), "test_images": len(right), **told}  # fmt: skip
+                       "threads": words.threads, "budget": budget, "images": len(known),
+                       "test_images": len(right), **told}  # fmt: skip
                 same = [r for r in before if (r["dataset"], r["labels"]) == (photos.name, labels)]
                 write(name, [row, *summaries([*same, row])], command, by="case")
                 print({key: value for key, value in row.items() if key != "right"}, flush=True)

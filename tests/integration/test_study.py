@@ -86,7 +86,7 @@ def test_objectives_stand_beside_each_other(tmp_path):
     assert "By SSL rather than simsiam, the linear probe is" in done.words
     page = (out / "report.html").read_text()
     assert page.count("What self-supervision adds") == 1
-    assert page.count("<td class=\"words\">scratch + simsiam</td>") == 2  # accuracies, and what it adds to scratch
+    assert page.count('<td class="words">scratch + simsiam</td>') == 2  # accuracies, and what it adds to scratch
 
 
 def test_images_that_a_source_holds_out_are_one_fold(tmp_path):
