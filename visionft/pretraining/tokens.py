@@ -43,11 +43,12 @@ def encode(backbone: Backbone, patches: Tensor, seen: Tensor) -> Tensor:
 def begin(vit: Any) -> None:
     """Weights as MAE begins with them (arXiv:2111.06377): Xavier, and positions that say where they are.
 
-    timm's own begin so small that for the first hundreds of steps attention hardly tells one place from another.
+    timm's own begin so small that for the first hundreds of steps attention hardly tells one place from another. The
+    kernel, of any memory format, is drawn as the one product by which patches are embedded.
     """
     spread(vit)
     kernel = vit.patch_embed.proj.weight
-    nn.init.xavier_uniform_(kernel.view(len(kernel), -1))  # patches are embedded by one product
+    kernel.copy_(nn.init.xavier_uniform_(kernel.new_empty(len(kernel), kernel[0].numel())).view(kernel.shape))
     places = where(vit.patch_embed.grid_size, vit.embed_dim)
     vit.pos_embed[:, -len(places) :] = places
 

@@ -327,6 +327,16 @@ def test_mae_begins_a_random_encoder_where_the_paper_does_and_leaves_a_trained_o
     assert 0.9 * bound < float(qkv.detach().abs().max()) <= bound
 
 
+def test_a_random_encoder_begins_the_same_in_either_memory_format():
+    kernels = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        net = Backbone("test_vit").to(memory_format=layout)
+        torch.manual_seed(1)
+        kernels.append(MAE(net).backbone.net.patch_embed.proj.weight.detach())
+    assert kernels[0].equal(kernels[1]) and kernels[1].is_contiguous(memory_format=torch.channels_last)
+
+
 def test_the_class_token_learns_from_what_the_decoder_makes_of_it(make_objective, batch):
     """It is what a class-token ViT is judged by: without a loss that reaches its last state it would learn nothing."""
     model, seen = make_objective("mae").train(), []
