@@ -1,6 +1,6 @@
 """The ELPV solar cells over seeds: every stage of the quickstart, fine-tuning at 224 px, every rung of the ladder.
 
-python -m benchmarks.quality.elpv [--parts quickstart finetune ladder] [--seeds 3] [--epochs 20]
+python -m benchmarks.quality.elpv [--parts quickstart finetune ladder] [--seeds 3] [--first 0] [--epochs 20]
 
 Defective when the probability is above 0.5, which for these labels (0, 1/3, 2/3, 1) is Song 2024's p >= 0.67, too;
 75/25 split stratified by label and cell type, another split for each seed, the same for all parts. Intervals are 95 %
@@ -37,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="seed; those before it may have been done earlier")
     parser.add_argument("--epochs", type=float, default=20, help="of one network at 224 px")
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--size", type=int, default=224)
@@ -44,7 +45,7 @@ def main() -> None:
     words = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as place:
-        for seed in range(words.seeds):
+        for seed in range(words.first, words.seeds):
             if "quickstart" in words.parts:
                 rows += quickstart_rows(seed, Path(place) / f"quickstart-{seed}")
             if "finetune" in words.parts:
@@ -119,7 +120,8 @@ def row(stage: str, seed: int, m: Mapping[str, float], minutes: float) -> dict[s
             "accuracy_mono": "accuracy/mono", "accuracy_poly": "accuracy/poly",
             "recall_mono": "recall/mono", "recall_poly": "recall/poly"}  # fmt: skip
     numbers = {key: round(m[name], 4) for key, name in keys.items()}
-    return {"stage": stage, "seed": seed, **numbers, "minutes_of_the_whole_run": round(minutes, 2)}
+    told = {"case": f"{stage}, seed {seed}", "stage": stage, "seed": seed}
+    return {**told, **numbers, "minutes_of_the_whole_run": round(minutes, 2)}
 
 
 if __name__ == "__main__":
