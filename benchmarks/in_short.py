@@ -26,7 +26,8 @@ def finetuning(rows: Rows) -> list[Line]:
         own = {r["tool"]: r for r in rows if "seeds" in r and (r["dataset"], r["labels"]) == (dataset, labels)}
         peers = {tool: own[tool] for tool in PEERS if tool in own}
         beside = ", ".join(f"{PEERS[tool]} {row['accuracy']:.3f}" for tool, row in peers.items())
-        asked = f"accuracy from {labels} labels, {_photos(dataset)}, {own['ours']['budget']:.0f} s each"
+        asked = f"accuracy from {labels} labels, {_photos(dataset)}, {own['ours']['budget']:.0f} s each on "
+        asked += "one core" if own["ours"]["threads"] == 1 else f"{own['ours']['threads']} cores"
         how = _hardest(_how(row["ours_more_low"], row["ours_more_high"]) for row in peers.values())
         found.append((asked, f"{own['ours']['accuracy']:.3f}", beside, how))
     return found
@@ -152,8 +153,9 @@ def in_short() -> list[str]:
     """The table of all claims."""
     lines = [line for name, claim in CLAIMS.items() for line in claim(tables.rows_of(name))]
     return [
-        "In short, from the files of the chapters below. *Ahead* and *behind* are beyond the interval, or the spread "
-        "over seeds where there is no interval; all else is *level*.",
+        "In short; every table, with the command that measures it again, is in [benchmarks/README.md](benchmarks/"
+        "README.md). *Ahead* and *behind* are beyond the interval, or the spread over seeds where there is no "
+        "interval; all else is *level*.",
         "",
         *tables.of(["", "ours", "beside", ""], lines),
     ]

@@ -1,6 +1,6 @@
-"""README's section of measured results, made of `results/*.json`.
+"""What was measured, made of `results/*.json`: the short of it in README, every table in benchmarks/README.md.
 
-python -m benchmarks.measured        writes it
+python -m benchmarks.measured        writes both
 """
 
 from __future__ import annotations
@@ -16,23 +16,40 @@ from benchmarks.measured_pretraining import PRETRAINING
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "## Measured\n", "## A run folder\n"
+TABLES = Path(__file__).parent / "README.md"
 CHAPTERS = {"Fine-tuning": FINETUNING, "Pretraining": PRETRAINING, "Inspection": INSPECTION, "Speed on a CPU": CPU}
+RULES = """# What was measured
+
+Written by `python -m benchmarks.measured` from `results/*.json`, which hold the command, machine, versions and date of
+every row; a test compares the two. Above each table stands the command that measures it again: `-h` says what it needs.
+
+- Both sides of a comparison have the same images, weights and time, in one run, each in a process of its own.
+- Accuracies are of test images that nothing was trained on, chosen by or stopped by, with 95 % intervals or the spread
+  over seeds. Differences are paired, image by image.
+- Speeds are medians of interleaved rounds.
+"""
 
 
 def section() -> str:
-    """The text between the headings: what matters most, then a chapter of tables for each part of the package."""
-    parts = ["\n".join(in_short())]
+    """README's text between the headings: what matters most."""
+    return "\n" + "\n".join(in_short()) + "\n\n"
+
+
+def page() -> str:
+    """All tables: a chapter for each part of the package."""
+    parts = [RULES.rstrip()]
     for heading, made in CHAPTERS.items():
-        parts.append(f"### {heading}")
+        parts.append(f"## {heading}")
         parts += ["\n".join(make(rows)) for make in made if (rows := tables.rows_of(make.__name__))]
-    return "\n" + "\n\n".join(parts) + "\n\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
-    """Put the section into README.md."""
+    """Write the section and the page."""
     text = README.read_text()
     before, after = text.index(START) + len(START), text.index(END)
     README.write_text(text[:before] + section() + text[after:])
+    TABLES.write_text(page())
 
 
 if __name__ == "__main__":

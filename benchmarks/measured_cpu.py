@@ -1,4 +1,4 @@
-"""README's measured results of what makes a CPU fast."""
+"""Tables of what makes a CPU fast."""
 
 from __future__ import annotations
 

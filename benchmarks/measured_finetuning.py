@@ -1,4 +1,4 @@
-"""README's measured results of fine-tuning."""
+"""Tables of fine-tuning."""
 
 from __future__ import annotations
 

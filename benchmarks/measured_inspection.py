@@ -1,4 +1,4 @@
-"""README's measured results of inspection."""
+"""Tables of inspection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""README's measured results of pretraining."""
+"""Tables of pretraining."""
 
 from __future__ import annotations
 

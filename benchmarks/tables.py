@@ -1,4 +1,4 @@
-"""Cells and tables of README's measured section."""
+"""Cells and tables of what was measured."""
 
 from __future__ import annotations
 
