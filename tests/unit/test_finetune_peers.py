@@ -130,7 +130,7 @@ def test_labels_are_drawn_from_the_pool_by_class_and_seed():
 
 
 def row(tool: str, seed: int, hits: list[int], **more: Any) -> dict[str, Any]:
-    base = {"dataset": "toy", "labels": 200, "budget": 60.0, "seconds": 50.0 + seed, "test_images": len(hits)}
+    base = {"dataset": "toy", "labels": 200, "threads": 2, "budget": 60.0, "seconds": 50.0 + seed, "test_images": len(hits)}
     return base | {"tool": tool, "seed": seed, "right": packed(np.array(hits, bool))} | more
 
 
@@ -156,11 +156,11 @@ def test_differences_are_taken_seed_by_seed_and_image_by_image():
     assert found["timm"]["case"] != found["ours"]["case"]
 
 
-def test_the_readme_counts_who_is_ahead_beyond_the_interval():
+def test_the_table_counts_who_is_ahead_beyond_the_interval():
     sure = {"ours_more": 0.1, "ours_more_low": 0.05, "ours_more_high": 0.15}
     same = {"ours_more": 0.0, "ours_more_low": -0.1, "ours_more_high": 0.1}
     behind = {"ours_more": -0.1, "ours_more_low": -0.15, "ours_more_high": -0.05}
-    base = {"dataset": "toy", "seeds": 3, "seconds": 60.0, "accuracy": 0.8, "ci_low": 0.7, "ci_high": 0.9}
+    base = {"dataset": "toy", "seeds": 3, "threads": 2, "seconds": 60.0, "accuracy": 0.8, "ci_low": 0.7, "ci_high": 0.9}
     rows = [
         base | {"labels": 200, "tool": "fastai"} | sure,
         base | {"labels": 200, "tool": "ours"},
