@@ -93,7 +93,12 @@ def raced(steps: Mapping[str, Callable[[], None]]) -> dict[str, float]:
 
 def inference(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context of forward passes that nobody differentiates: bf16 where the processor multiplies it natively."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device) and not _exact.get())
+    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device) and not exactly())
+
+
+def exactly() -> bool:
+    """Whether this is in a block of `exact`."""
+    return _exact.get()
 
 
 @contextlib.contextmanager
