@@ -95,12 +95,17 @@ class Backbone(nn.Module):
 
     def side(self, pixels: float) -> int:
         """The nearest image side that this model can take (a multiple of the patch, of 8 for convolutions)."""
+        step = self.patch or 8
+        return max(step, round(pixels / step) * step)
+
+    @property
+    def patch(self) -> int | None:
+        """Pixels along a side of the patches that tile an image without overlap; None where none do."""
         embed = getattr(self.net, "patch_embed", None)
         patch, stem = getattr(embed, "patch_size", None), getattr(embed, "proj", None)
-        if isinstance(stem, nn.Conv2d) and stem.stride != stem.kernel_size:
-            patch = None  # windows that overlap fit any side
-        step = 8 if patch is None else int(patch[0] if isinstance(patch, (tuple, list)) else patch)
-        return max(step, round(pixels / step) * step)
+        if patch is None or (isinstance(stem, nn.Conv2d) and stem.stride != stem.kernel_size):
+            return None  # windows that overlap fit any side
+        return int(patch[0] if isinstance(patch, (tuple, list)) else patch)
 
     def spec(self) -> dict[str, Any]:
         """What `visionft.backbones` needs to build this backbone again."""
@@ -111,13 +116,13 @@ class Backbone(nn.Module):
 
 def _create(name: str, channels: int, size: int | None) -> Any:
     common: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
-    if size is not None:
-        for flexible in ({"img_size": size, "dynamic_img_size": True}, {"img_size": size}):
-            try:
-                return timm.create_model(name, **common, **flexible)
-            except TypeError:  # the model's constructor has no such option: it takes any size anyway
-                continue
-    return timm.create_model(name, **common)
+    fixed = {} if size is None else {"img_size": size}
+    for flexible in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            return timm.create_model(name, **common, **fixed, **flexible)
+        except TypeError:  # the model's constructor has no such option
+            continue
+    return timm.create_model(name, **common)  # takes any size anyway
 
 
 def _whole_patches(name: str, net: Any, size: int | None) -> None:

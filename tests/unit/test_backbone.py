@@ -170,6 +170,15 @@ def test_sides_are_what_the_model_can_take():
     assert Backbone("pvt_v2_b0").side(64) == 64  # patches of 7 that overlap
 
 
+def test_a_plain_vit_takes_any_number_of_whole_patches_and_says_how_large_they_are():
+    vit = Backbone("test_vit").eval()
+    with torch.no_grad():
+        assert [tuple(vit.maps(torch.zeros(1, 3, *size))[0].shape[-2:]) for size in ((48, 80), (160, 160))] == [
+            (3, 5), (10, 10)
+        ]  # fmt: skip
+    assert [Backbone(name).patch for name in ("test_vit", "test_resnet", "pvt_v2_b0")] == [16, None, None]
+
+
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "test_vit4", "test_mambaout"])
 @pytest.mark.parametrize("pixels", [57.6, 96])
 @torch.no_grad()

@@ -19,6 +19,7 @@ from .frame import fitted
 from .highpass import energies
 from .intake import Cut, Scaled
 from .panel import TINY, Calm
+from .sight import mapped
 from .stream import Owner
 from .tiles import Tiles
 
@@ -101,7 +102,7 @@ class Look(nn.Module):
         if self.sight.what == "bands":
             patches = energies(flat)
         else:
-            patches = self.sight.pooled(backbone.maps(flat, list(self.sight.layers)))
+            patches = self.sight.pooled(mapped(backbone, flat, self.sight.layers))
         return [self._said(eye, patches.unflatten(0, (-1, tiles.shape[1])), first) for eye in self.eyes]
 
     def _said(self, eye: Eye, patches: Tensor, first: int) -> Tensor:

@@ -12,15 +12,16 @@ import yaml
 from visionft import backbones, config
 from visionft.arrays import Floats
 from visionft.data.prepare import Chosen, prepare
-from visionft.errors import DataError
+from visionft.errors import ConfigError, DataError, first_line
 from visionft.log import Console, clock
 
 from . import signs
 from .eye import Seen
 from .eyes import chosen, said
-from .frame import Frame
+from .frame import Frame, Framed
 from .panel import Panel
 from .promise import Promise, check, least, percent
+from .stream import stream
 from .verbs import InspectFit
 from .where import Scale
 
@@ -44,12 +45,27 @@ def learnt(
 
     With `drop` it learns again without these, though they are among what it is asked about afterwards.
     """
+    _glance(panel, good[0])
     held = panel.fit(good, min(FOLDS, len(good)), console)
     odd = suspects([seen.score for seen in held])
     named = [names[at] for at in odd]
     if odd:
         console.say(f"{len(odd)} of the good images look like none of the others: {', '.join(named[:10])}")
     return (_without(panel, good, odd, console) if odd and drop else held), named
+
+
+def _glance(panel: Panel, photo: np.ndarray) -> None:
+    """Raise ConfigError where the backbone cannot look at such a photo, before the work begins."""
+    images = Framed([photo], panel.frame)
+    try:
+        for _ in stream([eye.sight for eye in panel.eyes], panel.backbone, images):
+            pass
+    except (AssertionError, RuntimeError, IndexError, ValueError) as error:
+        height, width = images.sizes[0]
+        raise ConfigError(
+            f"backbone={panel.backbone.name} cannot look at {width} x {height} pixels ({first_line(error)}); take a "
+            "convolutional network or a plain ViT, which look at photos of any size, and layers that it has"
+        ) from error
 
 
 def standing(

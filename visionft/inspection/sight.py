@@ -56,7 +56,7 @@ class Sight:
     def maps(self, backbone: Backbone, tiles: Tensor, layers: Sequence[int]) -> list[Tensor]:
         """B C H W of uint8 -> feature maps, B C h w each, in the arithmetic of inference."""
         with inference(backbone.mean.device):
-            return backbone.maps(tiles, list(layers))
+            return mapped(backbone, tiles, layers)
 
     def pooled(self, found: Sequence[Tensor]) -> Tensor:
         """Feature maps, B C h w each and the finest first -> B h w D."""
@@ -89,3 +89,15 @@ class Sight:
     def facts(self) -> dict[str, Any]:
         """Plain JSON values; `Sight(**facts)` reads them."""
         return dataclasses.asdict(self)
+
+
+def mapped(backbone: Backbone, tiles: Tensor, layers: Sequence[int]) -> list[Tensor]:
+    """B C H W of uint8 -> feature maps at these places, B C h w each; tiles that patches do not fill are scaled up.
+
+    A transformer sees whole patches only: the tiles grow by less than one, and its maps lie over all of them.
+    """
+    images, patch = backbone.normalise(tiles), backbone.patch or 1
+    sides = [-(-side // patch) * patch for side in tiles.shape[-2:]]
+    if sides != list(tiles.shape[-2:]):
+        images = F.interpolate(images, sides, mode="bilinear", align_corners=False)
+    return backbone.maps(images, list(layers))

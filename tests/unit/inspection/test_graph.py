@@ -77,6 +77,15 @@ def test_the_graph_says_what_the_inspector_says(backbone, eyes, frame):
     agree(Inspector.learn(panel, parts(20, 0, SIZE), 0.3, IMAGES, Console(quiet=True)))
 
 
+def test_a_transformer_looks_at_photos_that_its_patches_do_not_fill_and_is_a_graph_too():
+    torch.manual_seed(0)
+    vit = backbones.load("test_vit", "none").eval()
+    panel = Panel(vit, chosen([{"name": "patches", "layers": [-1]}, {"name": "places", "layers": [-2], "tile": 40}]))
+    found = Inspector.learn(panel, parts(20, 0, SIZE), 0.3, IMAGES, Console(quiet=True))
+    agree(found)
+    assert found.judge(parts(1, 1, SIZE), ["a"])[0].places.shape == (4, 5)  # 49 x 66 pixels in patches of 16
+
+
 def test_a_head_is_a_graph_too(backbone):
     eye = Eye(Sight(layers=(1, 2), pool=1), Head())
     eye.scorers.begin(5)

@@ -9,7 +9,7 @@ import torch
 
 from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
-from visionft.errors import CheckpointError, DataError
+from visionft.errors import CheckpointError, ConfigError, DataError
 from visionft.inspection.eye import Eye
 from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.inspector import Inspector
@@ -143,3 +143,9 @@ def test_suspects_are_those_that_stand_out():
     calm = np.random.default_rng(0).normal(size=200)
     assert suspects([*calm, 9.0, 12.0]) == [201, 200] and suspects(calm.tolist()) == []
     assert suspects([1.0] * 10) == []
+
+
+def test_what_a_backbone_cannot_look_at_is_said_before_the_work_begins(monkeypatch):
+    monkeypatch.setattr(Panel, "fit", lambda *_: pytest.fail("the work began"))
+    with pytest.raises(ConfigError, match=r"backbone=test_resnet cannot look at 64 x 48 pixels \(.*out of range"):
+        Inspector.fit(parts(60, 0), **FROM_FOLDER | {"eyes": [{"name": "patches", "layers": [-9, -1]}]})
