@@ -21,6 +21,11 @@ class Head(Solved[Probe]):
 
     Unlike other scorers it needs defects, too: `take` is told which they are. The penalty is chosen once, by
     cross-validation over all images; each fold is then left out with that penalty.
+
+    It learns from real defects only. Synthetic ones beside them (scars from elsewhere, blots, scratches, blurred spots,
+    a tenth of the weight) help a head that is alone, with 10 defects from .775 to .837 on magnetic tiles and from .813
+    to .821 on solar cells, and not the panel that it is part of: AUROC by -.0017 to +.0007 at the best weight, with 10
+    to 100 defects. Taught by synthetic ones alone it takes away: -.0004 there, -.008 on cloth at a tenth of the weight.
     """
 
     learns_defects = True
