@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,8 @@ from visionft.features import answering
 from visionft.folding import Norm
 from visionft.precision import inference
 from visionft.still import still
+from visionft.tasks.classify import Classify
+from visionft.tasks.networks import Networks
 
 NETWORKS = ("test_resnet", "test_efficientnet", "test_byobnet", "test_vit", "test_convnext", "densenet121")
 
@@ -71,3 +74,15 @@ def test_a_network_with_an_adapter_is_left_alone():
     backbone = trained("test_vit")
     adapt(backbone, "lora")
     assert still(backbone) is backbone
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_finished_networks_say_the_same_to_the_bit_and_share_their_last_layer(name):
+    model = Classify(trained(name), classes=3)
+    asked = [np.random.default_rng(at).integers(0, 255, (64, 64, 3), np.uint8) for at in range(3)]
+    images = {"size": 64, "channels": 3, "white": 65535, "flips": 1}
+    before, after = (Networks([model], 3, images) for _ in range(2))
+    assert after.finish().ask(asked).equal(before.ask(asked))
+    with torch.no_grad():
+        model.head.weight.mul_(2)
+    assert after.ask(asked).equal(before.ask(asked)) and after.model is model

@@ -40,7 +40,7 @@ class HeadsPredictor(Networks):
         """Read a finished run of several heads. Raises CheckpointError when it is none."""
         info, model = runs.info(Path(run)), network(Path(run))
         targets = [of(facts) for facts in info["task"]["targets"]]
-        return cls(model, targets, info["images"], rules_.read(targets, info["rules"]))
+        return cls(model, targets, info["images"], rules_.read(targets, info["rules"])).finish()
 
     def predict(self, images: Any, *, batch: int = 64, progress: Progress | None = None) -> list[Answers]:
         """Answer a file, an array (H W or H W C, uint8 RGB), a list of these, or a folder.

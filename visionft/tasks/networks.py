@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from visionft.errors import CheckpointError
 from visionft.features import EVALUATION, answering
 from visionft.objective import Objective
 from visionft.recipe import KEPT
+from visionft.still import still
 
 Sides = Sequence[tuple[int, ...]]
 Progress = Callable[[int, int], None]  # done, of how many
@@ -40,6 +42,13 @@ class Networks:
     def __init__(self, networks: Sequence[Any], width: int, images: dict[str, int]) -> None:
         self.networks = [network.eval() for network in networks]
         self.width, self.images = width, images
+        self.finished = False  # whether backbones change no more: then copies of them answer, which are quicker
+        self._quick: dict[int, Any] = {}
+
+    def finish(self) -> Self:
+        """Promise that nobody trains the backbones any more, as of a run that was read from its folder."""
+        self.finished = True
+        return self
 
     @property
     def model(self) -> Any:
@@ -70,10 +79,21 @@ class Networks:
                 progress(at * len(pixels) + done, whole)
 
         said = [
-            self._said(network, pixels, batch, sides, functools.partial(hear, at))
-            for at, network in enumerate(self.networks)
+            self._said(self._answering(at), pixels, batch, sides, functools.partial(hear, at))
+            for at in range(len(self.networks))
         ]
         return torch.stack(said).mean(0)
+
+    def _answering(self, at: int) -> Any:
+        """The network, or one that shares all with it but the backbone."""
+        network = self.networks[at]
+        if not self.finished:
+            return network
+        made = self._quick.get(at)
+        if made is None or made.backbone.mean.device != network.backbone.mean.device:
+            made = self._quick[at] = copy.copy(network)
+            made._modules = {**network._modules, "backbone": still(network.backbone)}
+        return made
 
     @torch.no_grad()
     def _said(

@@ -63,7 +63,7 @@ class Predictor(Networks):
             raise CheckpointError(f"{run} has learnt columns of a table, not one label; ask it by visionft.load")
         places = [folder / name for name in info.get("networks", ["."])]
         decision = Decision.of(info["decision"]) if "decision" in info else None
-        return cls([network(place) for place in places], info["classes"], info["images"], decision)
+        return cls([network(place) for place in places], info["classes"], info["images"], decision).finish()
 
     def predict(self, images: Any, *, batch: int = 64, progress: Progress | None = None) -> list[Prediction]:
         """Classify a file, an array (H W or H W C, uint8 RGB), a list of these, or a folder.
