@@ -23,10 +23,12 @@ RULES = """# What was measured
 Written by `python -m benchmarks.measured` from `results/*.json`, which hold the command, machine, versions and date of
 every row; a test compares the two. Above each table stands the command that measures it again: `-h` says what it needs.
 
-- Both sides of a comparison have the same images, weights and time, in one run, each in a process of its own.
-- Accuracies are of test images that nothing was trained on, chosen by or stopped by, with 95 % intervals or the spread
-  over seeds. Differences are paired, image by image.
-- Speeds are medians of interleaved rounds.
+- Both sides of a comparison have the same images, weights and time, each in a process of its own.
+- Accuracies are of test images that nothing was trained on or stopped by, with 95 % intervals or the spread over seeds.
+  Differences are paired, image by image. Nothing was chosen by test images but VICReg for cloth: on one split, a
+  quarter of the images of its four folds.
+- Speeds of training steps are medians of rounds in turn; times of whole runs are those of one run each, and sides whose
+  rows have other dates were not measured in one run.
 """
 
 

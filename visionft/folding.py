@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 Norm = nn.modules.batchnorm._BatchNorm
 Shape = tuple[tuple[nn.Module, bool, int], ...]
+TRACED_AT = 64  # pixels; where a convolution's output goes does not depend on it
 _FOUND: WeakKeyDictionary[nn.Module, tuple[Shape, dict[nn.Parameter, Norm]]] = WeakKeyDictionary()
 
 
@@ -47,6 +48,14 @@ def foldable(network: nn.Module, image: Tensor) -> dict[nn.Parameter, Norm]:
     if alone:
         _FOUND[network] = shape, found
     return found
+
+
+def foldable_in(backbone: Any) -> dict[nn.Parameter, Norm]:
+    """What is `foldable` in a backbone; nothing is passed through one without an idle norm."""
+    if not any(isinstance(module, Norm) and not module.training for module in backbone.modules()):
+        return {}
+    side, mean = backbone.side(backbone.size or TRACED_AT), backbone.mean
+    return foldable(backbone.net, torch.zeros(1, backbone.channels, side, side, device=mean.device, dtype=mean.dtype))
 
 
 def _hooks(module: nn.Module) -> int:
@@ -78,6 +87,12 @@ def scale_and_shift(norm: Norm) -> tuple[Tensor, Tensor]:
     return scale, shift + norm.bias if norm.affine else shift
 
 
+def folded(weight: Tensor, bias: Tensor | None, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Filters and bias of a convolution with the norm behind it."""
+    scale, shift = scale_and_shift(norm)
+    return weight * scale[:, None, None, None], shift if bias is None else bias * scale + shift
+
+
 class Folds:
     """Which convolutions take the norm behind them along; asked at every call of either, by the identity of tensors.
 
@@ -101,9 +116,7 @@ class Folds:
             return arguments
         image, weight, *rest = arguments
         if (made := self.made.get(weight)) is None:
-            scale, shift = scale_and_shift(norm)
-            bias = shift if not rest or rest[0] is None else rest[0] * scale + shift
-            made = weight * scale[:, None, None, None], bias
+            made = folded(weight, rest[0] if rest else None, norm)
             if self.still and not torch.is_grad_enabled():
                 self.made[weight] = made
         return (image, *made, *rest[1:])

@@ -15,13 +15,12 @@ from torch.overrides import TorchFunctionMode
 from . import depthwise, smallmaps
 from .attention import attention
 from .convolution import redirected
-from .folding import Folds, Norm, foldable
+from .folding import Folds, foldable_in
 
 FASTER: dict[Callable[..., Any], Callable[..., Any]] = {
     F.conv2d: redirected(depthwise.ways, smallmaps.ways),
     F.scaled_dot_product_attention: attention,
 }
-FOLDED_AT = 64  # pixels; where a convolution's output goes does not depend on it
 
 
 @contextmanager
@@ -64,12 +63,7 @@ class Kernels(TorchFunctionMode):
         With `still`, its owner promises too that no weight and no statistic changes before that.
         """
         self.folds = Folds(still=still)
-        if not any(isinstance(module, Norm) and not module.training for module in backbone.modules()):
-            return 0
-        side = backbone.side(backbone.size or FOLDED_AT)
-        mean = backbone.mean
-        image = torch.zeros(1, backbone.channels, side, side, device=mean.device, dtype=mean.dtype)
-        self.folds.add(foldable(backbone.net, image))
+        self.folds.add(foldable_in(backbone))
         return len(self.folds.norms)
 
     def __torch_function__(

@@ -9,9 +9,8 @@ from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 
 from .backbone import Backbone
-from .folding import Norm, foldable, scale_and_shift
-from .kernels import FOLDED_AT
-from .precision import native_bf16
+from .folding import foldable_in, folded
+from .precision import exactly, native_bf16
 
 CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # which convolve with their weights as they are; no class derived from them
 PRODUCTS = (nn.Linear, *CONVOLUTIONS)
@@ -28,8 +27,7 @@ def still(backbone: Backbone) -> Backbone:
     if backbone.adapter is not None:
         return backbone  # its parts hold on to the network that they were made for
     made = copy.deepcopy(backbone).eval().requires_grad_(False)
-    if any(isinstance(module, Norm) for module in made.net.modules()):
-        _fold(made)
+    _fold(made)
     if native_bf16(made.mean.device):
         for module in made.net.modules():
             if type(module) in PRODUCTS:
@@ -37,18 +35,30 @@ def still(backbone: Backbone) -> Backbone:
     return made
 
 
+class Quick:
+    """A backbone that changes no more, or the copy of it that answers, which is made when it is first asked for."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone, self.made = backbone, backbone
+
+    def __call__(self) -> Backbone:
+        """Whichever says within `precision.inference` what the backbone does, where the backbone is by now."""
+        if exactly():
+            return self.backbone
+        if self.made is self.backbone or self.made.mean.device != self.backbone.mean.device:
+            self.made = still(self.backbone)
+        return self.made
+
+
 def _fold(made: Backbone) -> None:
-    side = made.side(made.size or FOLDED_AT)
-    image = torch.zeros(1, made.channels, side, side, device=made.mean.device)
     owners = {module.weight: module for module in made.net.modules() if type(module) in CONVOLUTIONS}
     gone: dict[nn.Module, nn.Module] = {}
-    for weight, norm in foldable(made.net, image).items():
+    for weight, norm in foldable_in(made).items():
         if (convolution := owners.get(weight)) is None or (left := _left(norm)) is None:
             continue
-        scale, shift = scale_and_shift(norm)
-        bias = convolution.bias
-        weight.mul_(scale[:, None, None, None])
-        convolution.bias = nn.Parameter(shift if bias is None else bias * scale + shift, requires_grad=False)
+        filters, bias = folded(weight, convolution.bias, norm)
+        weight.copy_(filters)
+        convolution.bias = nn.Parameter(bias, requires_grad=False)
         gone[norm] = left
     for parent in list(made.net.modules()):
         for name, child in list(parent.named_children()):

@@ -222,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 weights,
                 Path(place),
                 name,
-                f"{command} --seeds {words.seeds} --seconds {words.seconds:g}",
+                f"{command} --seeds {words.seeds} --seconds {words.seconds:g} --threads {words.threads}",
             )
 
 

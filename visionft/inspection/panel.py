@@ -13,8 +13,7 @@ import numpy.typing as npt
 from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.log import Console
-from visionft.precision import exactly
-from visionft.still import still
+from visionft.still import Quick
 
 from .eye import Eye, Seen
 from .frame import WHOLE, Frame, Framed
@@ -71,13 +70,13 @@ class Panel:
         A map is of what the frame leaves of a photo; `frame.back` brings it to the photo's own pixels.
         """
         images = Framed(photos, self.frame)
-        said = look(self.eyes, self.backbone if exactly() else self.quick, images, inside=self.frame.inside)
+        said = look(self.eyes, self.quick(), images, inside=self.frame.inside)
         return [self.together(each, images.sizes[at]) for at, each in enumerate(zip(*said, strict=True))]
 
     @cached_property
-    def quick(self) -> Backbone:
+    def quick(self) -> Quick:
         """The backbone for new photos: nobody trains it any more."""
-        return still(self.backbone)
+        return Quick(self.backbone)
 
     def facts(self) -> list[dict[str, Any]]:
         """Plain JSON values, an entry for each eye."""

@@ -23,7 +23,7 @@ from visionft.errors import CheckpointError
 from visionft.features import EVALUATION, answering
 from visionft.objective import Objective
 from visionft.recipe import KEPT
-from visionft.still import still
+from visionft.still import Quick
 
 Sides = Sequence[tuple[int, ...]]
 Progress = Callable[[int, int], None]  # done, of how many
@@ -42,12 +42,11 @@ class Networks:
     def __init__(self, networks: Sequence[Any], width: int, images: dict[str, int]) -> None:
         self.networks = [network.eval() for network in networks]
         self.width, self.images = width, images
-        self.finished = False  # whether backbones change no more: then copies of them answer, which are quicker
-        self._quick: dict[int, Any] = {}
+        self.quick: list[Quick] = []
 
     def finish(self) -> Self:
         """Promise that nobody trains the backbones any more, as of a run that was read from its folder."""
-        self.finished = True
+        self.quick = [Quick(network.backbone) for network in self.networks]
         return self
 
     @property
@@ -87,12 +86,10 @@ class Networks:
     def _answering(self, at: int) -> Any:
         """The network, or one that shares all with it but the backbone."""
         network = self.networks[at]
-        if not self.finished:
+        if not self.quick:
             return network
-        made = self._quick.get(at)
-        if made is None or made.backbone.mean.device != network.backbone.mean.device:
-            made = self._quick[at] = copy.copy(network)
-            made._modules = {**network._modules, "backbone": still(network.backbone)}
+        made = copy.copy(network)
+        made._modules = {**network._modules, "backbone": self.quick[at]()}
         return made
 
     @torch.no_grad()
