@@ -39,12 +39,11 @@ def scores(panel: Panel, photos: Sequence[np.ndarray]) -> Floats:
     return np.array([seen.score for seen in panel.see(photos)])
 
 
-def judged(found: Floats, base: Floats, some: Photos) -> dict[str, Any]:
-    """AUROC with its interval, by kind, and the gain over `base`."""
+def judged(found: Floats, some: Photos) -> dict[str, float]:
+    """AUROC with its interval, and by kind."""
     truth, kinds = some.defective, np.array(some.kinds)
     low, high = auroc_interval(found, truth)
-    row: dict[str, Any] = {"auroc": round(auroc(found, truth), 4), "auroc_low": round(low, 4),
-                           "auroc_high": round(high, 4), **gain(found, base, truth)}  # fmt: skip
+    row = {"auroc": round(auroc(found, truth), 4), "auroc_low": round(low, 4), "auroc_high": round(high, 4)}
     for kind in sorted(set(kinds[truth])):
         own = ~truth | (kinds == kind)
         row[f"auroc/{kind}"] = round(auroc(found[own], truth[own]), 4)
@@ -67,9 +66,9 @@ def curve(data: str, seed: int, labels: Sequence[int], shared: Path | None) -> N
         if case in known:
             continue
         panel = candidates.taught(Chosen(bad, range(n)), quiet)[0] if n else blank.panel
-        names = [type(eye.scorer).__name__.lower() for eye in panel.eyes]
+        names, found = [type(eye.scorer).__name__.lower() for eye in panel.eyes], scores(panel, test)
         row = {"case": case, "data": data, "labels": n, "seed": seed, "fitted": len(some.good),
-               "tested": len(some.test), **judged(scores(panel, test), base, some), "eyes": names,
+               "tested": len(some.test), **judged(found, some), **gain(found, base, some.defective), "eyes": names,
                "weights": [round(weight, 3) for weight in panel.weights]}  # fmt: skip
         write(NAME, [row], f"python -m benchmarks.quality.defects_curve {data}", by="case")
         print(row, flush=True)

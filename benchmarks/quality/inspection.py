@@ -87,14 +87,19 @@ def _kinds(data: str, shared: Path | None) -> tuple[dict[str, str], dict[str, An
         assert shared, "--shared names the folder with defect/magnetic-tile"
         found = read_marked(shared / "defect" / "magnetic-tile")
         return {str(m.image): m.kind for m in found}, {str(m.image): m.mask for m in found}
-    table = textile() if data == "textile" else elpv()
     if data == "textile":
+        table = textile()
         names = [NO_DEFECT, *table.classes[1:]]
         return {r.name: names[r.label or 0] for r in table}, {}
+    return {name: f"p = {p:.2f}" if p else NO_DEFECT for name, (p, group) in cells().items() if group == "mono"}, {}
+
+
+def cells() -> dict[str, tuple[float, str]]:
+    """File of a solar cell -> how probably it is defective, by those who labelled it, and its type."""
+    table = elpv()
     lines = (Path(table[0].name).parents[1] / "labels.csv").read_text().splitlines()
     shares = [float(line.split()[1]) for line in lines if line.strip()]
-    pairs = zip(table, shares, strict=True)
-    return {r.name: f"p = {p:.2f}" if p else NO_DEFECT for r, p in pairs if r.group == "mono"}, {}
+    return {r.name: (p, str(r.group)) for r, p in zip(table, shares, strict=True)}
 
 
 def ours(

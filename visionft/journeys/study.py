@@ -143,7 +143,8 @@ def _cell(
     if file.is_file():
         found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         return found
-    shutil.rmtree(out, ignore_errors=True) if (out / "run.json").is_file() else None
+    if (out / "run.json").is_file():  # it ended, and was cut off before its rows were written
+        shutil.rmtree(out, ignore_errors=True)
     train, test = _places(ready, "train"), _places(ready, "test")
     chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
     begins = Start(start)
