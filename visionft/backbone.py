@@ -39,7 +39,8 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         if not timm.is_model(name):
-            raise WeightsError(f"timm has no model {name!r}{suggest(name, timm.list_models())[:200]}")
+            near = suggest(name, timm.list_models(), "; timm.list_models('*resnet*') lists what it has")
+            raise WeightsError(f"timm has no model {name!r}{near}")
         self.name, self.channels, self.size = name, channels, size
         self.net = _create(name, channels, size)
         _whole_patches(name, self.net, size)

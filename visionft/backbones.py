@@ -14,7 +14,7 @@ from typing import Any
 
 import timm
 
-from . import weights
+from . import runs, weights
 from .adapters import files as adapters
 from .adapters.attach import adapt
 from .backbone import Backbone
@@ -38,6 +38,8 @@ def load(
     """
     if (Path(name) / "run.json").is_file():
         return _from_run(Path(name), channels, size)
+    if not timm.is_model(name) and (why := _no_network(name)):
+        raise WeightsError(why)
     shipped = [p for p in weights.installed() if weights.PACKAGES[p].model == name]
     if source == "auto" and shipped:
         source = f"package:{shipped[0]}"
@@ -78,6 +80,17 @@ def build(spec: Mapping[str, Any]) -> Backbone:
     if adapter:
         adapt(backbone, adapter)
     return backbone
+
+
+def _no_network(name: str) -> str:
+    """What a name is that was meant for a network, where it is no name of timm's."""
+    path = Path(name)
+    if name.startswith("package:") or path.is_file():
+        package = weights.PACKAGES.get(name.removeprefix("package:"))
+        return (
+            f"{name} holds weights; name their network: backbone={package.model if package else 'MODEL'} weights={name}"
+        )
+    return runs.absent(path) if path.exists() or (len(path.parts) > 1 and path.parent.is_dir()) else ""
 
 
 def _from_run(run: Path, channels: int, size: int | None) -> Backbone:

@@ -97,11 +97,11 @@ def plain(recipe: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _plain(dataclasses.asdict(recipe)))
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' or the list of what there is."""
+def suggest(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """'; did you mean X?', or where nothing is near, `otherwise`: the list of what there is, unless it is given."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; there is {', '.join(known)}"
+    return f"; did you mean {close[0]}?" if close else otherwise or f"; there is {', '.join(known)}"
 
 
 def _plain(value: Any) -> Any:

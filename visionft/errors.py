@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+from pathlib import Path
+
 
 class VisionftError(ValueError):
     """The root of every error this package raises on purpose."""
@@ -25,6 +28,14 @@ class WeightsError(VisionftError):
 
 class DivergedError(VisionftError, FloatingPointError):
     """A loss or gradient is no longer finite."""
+
+
+def nearest(path: Path) -> str:
+    """'; did you mean X?' for a path that is not there, or which part of it is missing where."""
+    existing = next(parent for parent in [*path.parents, Path()] if parent.is_dir())
+    missing = path.relative_to(existing).parts[0] if path.is_relative_to(existing) else path.name
+    close = get_close_matches(missing, [entry.name for entry in existing.iterdir()], n=1)
+    return f"; did you mean {existing / close[0]}?" if close else f"; {existing} has no {missing}"
 
 
 def first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import yaml
 
 from . import __version__, checkpoint, config, parallel
 from .atomic import write_text
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, nearest
 from .log import Sink, fan, file_sink, tensorboard_sink
 
 
@@ -73,12 +73,18 @@ def info(run: Path) -> dict[str, Any]:
     """The run.json of a finished run. Raises CheckpointError when there is none, or it is damaged."""
     file = run / "run.json"
     if not file.is_file():
-        state = "an unfinished run: run its recipe again to go on" if (run / "recipe.yaml").is_file() else "no run"
-        raise CheckpointError(f"{run} holds {state}")
+        raise CheckpointError(absent(run))
     try:
         return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def absent(run: Path) -> str:
+    """Why there is no finished run in a folder."""
+    if (run / "recipe.yaml").is_file():
+        return f"{run} holds an unfinished run: run its recipe again to go on"
+    return f"{run} holds no run" if run.exists() else f"{run} does not exist{nearest(run)}"
 
 
 def versions() -> dict[str, str]:

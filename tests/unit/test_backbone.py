@@ -164,6 +164,23 @@ def test_a_model_that_timm_lacks_is_named_with_the_nearest(images):
         load("test_resnet", "nowhere.safetensors")
 
 
+def test_what_was_meant_for_a_network_is_told_what_it_is(tmp_path):
+    (tmp_path / "pre").mkdir()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "recipe.yaml").touch()
+    (tmp_path / "w.safetensors").touch()
+    for name, said in {
+        f"{tmp_path}/pro": r"pro does not exist; did you mean .*/pre\?",
+        f"{tmp_path}/pre": r"pre holds no run$",
+        f"{tmp_path}/begun": r"begun holds an unfinished run: run its recipe again",
+        f"{tmp_path}/w.safetensors": r"holds weights; name their network: backbone=MODEL weights=/.*/w\.safetensors$",
+        "package:efficientnet-lite0": r"network: backbone=tf_efficientnet_lite0 weights=package:efficientnet-lite0$",
+        "nothing-like-it": r"timm has no model 'nothing-like-it'; timm\.list_models",
+    }.items():
+        with pytest.raises(WeightsError, match=said):
+            load(name)
+
+
 def test_sides_are_what_the_model_can_take():
     assert [Backbone("test_vit", size=64).side(p) for p in (1, 30, 64, 72.5)] == [16, 32, 64, 80]
     assert [Backbone("test_resnet").side(p) for p in (1, 30, 57.6)] == [8, 32, 56]

@@ -110,6 +110,10 @@ def test_metrics_go_on_where_the_checkpoint_stands(tmp_path):
 def test_info_of_a_finished_run_and_of_everything_else(tmp_path):
     with pytest.raises(CheckpointError, match="holds no run"):
         runs.info(tmp_path)
+    with pytest.raises(CheckpointError, match=r"run0 does not exist; did you mean .*run\?"):
+        (tmp_path / "run").mkdir()
+        runs.info(tmp_path / "run0")
+    (tmp_path / "run").rmdir()
     runs.begin(tmp_path, RECIPES[0])
     with pytest.raises(CheckpointError, match="unfinished run"):
         runs.info(tmp_path)

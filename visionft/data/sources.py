@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from visionft.data.records import Record, Row, Table
 from visionft.data.samples import SAMPLES
 from visionft.data.tables import SPLITS, natural, read_csv
-from visionft.errors import DataError
+from visionft.errors import DataError, nearest
 
 Source = str | Path | Sequence[Any] | np.ndarray | Table
 
@@ -70,7 +69,7 @@ def _read(source: Source, labelled: bool) -> Table:
 
 def _path(path: Path, labelled: bool) -> Table:
     if not path.exists():
-        raise DataError(f"{path} does not exist{_near(path)}")
+        raise DataError(f"{path} does not exist{nearest(path)}")
     if path.is_dir():
         return class_folders(path) if labelled else flat_folder(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
@@ -78,13 +77,6 @@ def _path(path: Path, labelled: bool) -> Table:
     if is_image(path) and not labelled:
         return Table.of([path], source=str(path))
     raise DataError(f"{path} is neither a folder nor a .csv file")
-
-
-def _near(path: Path) -> str:
-    existing = next(parent for parent in [*path.parents, Path()] if parent.is_dir())
-    missing = path.relative_to(existing).parts[0] if path.is_relative_to(existing) else path.name
-    close = get_close_matches(missing, [entry.name for entry in existing.iterdir()], n=1)
-    return f"; did you mean {existing / close[0]}?" if close else f"; {existing} has no {missing}"
 
 
 def _sample(source: str) -> Table:
