@@ -12,7 +12,8 @@ from benchmarks import tables
 from benchmarks.tables import Rows
 
 Line = tuple[str, str, str, str]  # what was asked, ours, what it is beside, how they compare
-GAIN = re.compile(r"Starting from pretrained, SSL makes the linear probe ([a-z ]+): (\+?-?[\d.]+) points \((.+?)\)")
+GAIN = r"Starting from pretrained, SSL makes {} ([a-z ]+): (\+?-?[\d.]+) points \((.+?)\)"
+ANSWERS = {"linear probe": "the linear probe", "fine-tuned": "fine-tuning"}  # in the table, and in a verdict
 PHOTOS = {"elpv": "solar cells", "textile": "cloth", "tiles": "magnetic tiles", "cifar10": "CIFAR-10",
           "fashion": "Fashion-MNIST"}  # fmt: skip
 VGG19 = 0.884  # Deitsch et al. 2019
@@ -79,16 +80,21 @@ def peer_quality(rows: Rows) -> list[Line]:
 
 def label_efficiency(rows: Rows) -> list[Line]:
     """What self-supervision adds to ImageNet features: over four folds where they were measured, else on one split."""
-    folded = {row["case"]: row for row in tables.rows_of("label_efficiency_sweep") if row.get("folds", 1) > 1}.values()
+    others = {row["case"]: row for row in tables.rows_of("label_efficiency_sweep")}.values()
+    folded = [row for row in others if row.get("folds", 1) > 1]
     single = {row["dataset"]: row for row in rows if row["dataset"] not in {row["dataset"] for row in folded}}.values()
-    found = [_gain(_photos(row["dataset"]), row) for row in single]
-    return found + [_gain(f"{_photos(row['dataset'])}, {row['set']}, {row['folds']} folds", row) for row in folded]
+    tuned = [row for row in others if ANSWERS["fine-tuned"] in row["verdict"]]
+    probed = [_gain(row, "linear probe") for row in single]
+    probed += [_gain(row, "linear probe", f", {row['set']}, {row['folds']} folds") for row in folded]
+    return probed + [_gain(row, "fine-tuned") for row in tuned]
 
 
-def _gain(photos: str, row: Any) -> Line:
-    how, points, interval = GAIN.search(row["verdict"]).groups()  # type: ignore[union-attr]
-    return (f"linear probe after SSL, {photos}", f"{points} points ({interval})", "ImageNet features",
-            {"better": "ahead", "worse": "behind"}.get(how, "level"))  # fmt: skip
+def _gain(row: Any, answer: str, how_made: str = "") -> Line:
+    found = re.search(GAIN.format(ANSWERS[answer]), row["verdict"])
+    assert found, f"{row['dataset']}: the verdict says nothing of {ANSWERS[answer]}"
+    how, points, interval = found.groups()
+    asked, word = f"{answer} after SSL, {_photos(row['dataset'])}{how_made}", {"better": "ahead", "worse": "behind"}
+    return asked, f"{points} points ({interval})", "ImageNet features", word.get(how, "level")
 
 
 def time_to_knn(rows: Rows) -> list[Line]:

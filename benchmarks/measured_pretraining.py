@@ -175,8 +175,7 @@ def label_efficiency_sweep(rows: Rows) -> list[str]:
     cases = {row["case"]: row for row in rows}.values()
     return [
         "Other ways to pretrain (`python -m benchmarks.quality.label_efficiency DATA --set WORDS`), each for four "
-        "minutes of one core (the solar cells that were fine-tuned: of half a core, 87 steps); with four folds every "
-        "photo is a test image once, and the intervals are half as wide:",
+        "minutes of one core; with four folds every photo is a test image once, and the intervals are half as wide:",
         "",
         *(f"- {row['dataset']}, {row['set']}{_folds(row)}: {row['verdict']}" for row in cases),
     ]

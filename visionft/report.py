@@ -97,6 +97,11 @@ class Report:
         return path
 
 
+def sentence(words: str) -> str:
+    """A line of the console as a sentence."""
+    return f"{words[:1].upper()}{words[1:].removesuffix('.')}."
+
+
 def cell(value: Cell) -> str:
     """Format a value: three decimals, thousands in groups, of a triple the value alone."""
     if value is None:

@@ -54,7 +54,7 @@ def fashion(path: Path, train: int = 6000, test: int = 2000) -> str:
             file = path.parent / split / f"{at:05d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(file), image)
-            rows.append(f"{file},{KINDS[label]},{split}")
+            rows.append(f"{file.relative_to(path.parent)},{KINDS[label]},{split}")
     path.write_text("\n".join(rows) + "\n")
     return str(path)
 

@@ -9,7 +9,7 @@ from visionft import plots, runs
 from visionft.data.scan import Scan
 from visionft.log import read_metrics
 from visionft.plots import Array
-from visionft.report import Cell, Report
+from visionft.report import Cell, Report, sentence
 
 from .data import data
 
@@ -22,12 +22,13 @@ PACE = {"step", "loss", "lr", "images_per_second", "seconds", "seconds_left", "p
 SMALL = (2.75, 1.6)  # inches, of the curves that are there for completeness
 
 
-def pretraining(report: Report, run: Path, verdict: str) -> None:
+def pretraining(report: Report, run: Path, verdict: str = "") -> None:
     """Loss, rank, accuracy on labels and whatever else an objective logs, over the steps of a pretraining run."""
     rows = read_metrics(run / "metrics.jsonl")
     losses, ranks = ([r for r in rows if key in r] for key in ("loss", "effective_rank"))
     report.heading("Pretraining")
-    report.text(verdict)
+    if verdict:
+        report.text(sentence(verdict))
     report.figure(plots.curves(losses, ["loss"]), "Loss; it says little about quality")
     if len(ranks) > 1:
         report.figure(plots.curves(ranks, HEALTH), "Effective rank of features and projections on held-out images")
@@ -71,16 +72,16 @@ def seen(report: Report, sheets: Sequence[Sheet], places: Map) -> None:
 
 
 def pretraining_report(
-    out: Path, scan: Scan, verdict: str, before: Metrics, after: Metrics, *, about: str,
+    out: Path, scan: Scan, before: Metrics, after: Metrics, *, about: str,
     rows: Mapping[str, Metrics], words: str, sheets: Sequence[Sheet], places: Map,
 ) -> None:  # fmt: skip
-    """The report of a pretraining run; `about` says what was done, `rows` and `words` whether it was worth it."""
+    """The report of a pretraining run; `about` says what was done and how it went, `rows` and `words` its worth."""
     report = Report("Pretraining", str(out))
     report.text(about)
     if rows:
         worth(report, rows, words)
     seen(report, sheets, places)
-    pretraining(report, out, verdict)
+    pretraining(report, out)
     health(report, before, after)
     data(report, scan)
     report.heading("This run")

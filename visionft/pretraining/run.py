@@ -21,6 +21,7 @@ from visionft.log import Console, Sink, clock, console_sink, read_metrics
 from visionft.objective import Objective
 from visionft.plan import plan
 from visionft.recipe import Pretrain
+from visionft.report import sentence
 from visionft.train import Fitted, Metrics, fit
 
 from . import baselines, pictures
@@ -125,14 +126,10 @@ def _report(run: Setup, made: Pretrained, done: Outcome, sheets: list[pictures.S
     plain = pictures.plain(bank, recipe.size, recipe.channels)
     more, places = pictures.learnt(made.backbone, plain, run.labelled, recipe.size)
     chapters.pretraining_report(
-        made.out, run.ready.scan, made.verdict, made.start, made.metrics,
-        about="\n\n".join([run.about, *map(_sentence, done.lines)]),
+        made.out, run.ready.scan, made.start, made.metrics,
+        about="\n\n".join([run.about, *map(sentence, [made.verdict, *done.lines])]),
         rows=baselines.table(done.rows), words=done.words, sheets=[*sheets, *more], places=places,
     )  # fmt: skip
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}."
 
 
 def _info(run: Setup, made: Pretrained, done: Outcome, fitted: Fitted, verdict: str, began: float) -> dict[str, Any]:
