@@ -10,15 +10,18 @@ with anomalib; what it cannot import is left out, and said to be. Every contesta
 after the other, in another order for each seed. Rows that results/inspection_DATA.json has are not measured again.
 
 `ours` has seen no defect; `ours + N defects` has chosen its eyes by N real ones that are not among the test images,
-the same share of every kind. anomalib gets a bank as large as ours, and the size in pixels that the facts of its
-documentation use, 224. Its scores are raw: what its users get is clamped to 0..1 by the scores of good images, and the
-AUROC of that is `auroc_as_told`. Times are of two cores: fit from files; prediction from files, and of the network on
-decoded pixels alone (`model_ms`, by batch) beside that of our backbone alone (`backbone_ms`).
+the same share of every kind. Both see photos as they are, `ours, shrunk` with as many pixels as anomalib's, on average.
+anomalib gets a bank as large as ours, and the size in pixels that the facts of its documentation use, 224. Its scores
+are raw: what its users get is clamped to 0..1 by the scores of good images, and the AUROC of that is `auroc_as_told`.
+Times are of two cores: fit from files; prediction from files, and of the network on decoded pixels alone (`model_ms`,
+by batch) beside that of our backbone alone (`backbone_ms`).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -40,6 +43,7 @@ from visionft.annotations.marked import NO_DEFECT
 from visionft.data.samples import elpv, textile
 from visionft.evaluation.anomaly import Pixels, f1_max
 from visionft.evaluation.ranking import auroc, auroc_interval
+from visionft.inspection.eyes import DEFAULT
 from visionft.inspection.where import grown
 
 BACKBONE, WEIGHTS = "tf_efficientnet_lite0", "package:efficientnet-lite0"
@@ -48,6 +52,7 @@ PATCHES = (SIZE // 8) ** 2  # of an image, as anomalib sees it
 FITTED = {"elpv": 441, "textile": 300, "tiles": 300}
 TESTED = 200  # images of each kind of textile
 BORDER = {"textile": 2}  # white lines at the edge of these images
+KNOWING, SHRUNK = "ours + defects", "ours, shrunk"
 TOOLS = ("ours", "patchcore", "padim")
 
 
@@ -102,16 +107,22 @@ def cells() -> dict[str, tuple[float, str]]:
     return {r.name: (p, str(r.group)) for r, p in zip(table, shares, strict=True)}
 
 
-def ours(
-    data: str, some: Photos, place: Path, words: argparse.Namespace, *, chosen: bool
-) -> tuple[dict[str, Any], Any]:
+def ours(data: str, some: Photos, place: Path, words: argparse.Namespace, tool: str) -> tuple[dict[str, Any], Any]:
     """Fit and ask ours; its facts, and scores and maps."""
+    eyes = [{"name": name, "scale": _scale(some)} for name in DEFAULT] if tool == SHRUNK else "auto"
     job = inspection_ours.Job(
-        good=some.good, test=some.test, out=str(place / "ours.npz"), defects=some.defects if chosen else (),
-        words={"false_reject": 0.01, "border": BORDER.get(data, 0)}, threads=words.threads, maps=bool(some.masks),
+        good=some.good, test=some.test, out=str(place / "ours.npz"), defects=some.defects if tool == KNOWING else (),
+        words={"false_reject": 0.01, "border": BORDER.get(data, 0), "eyes": eyes}, threads=words.threads,
+        maps=bool(some.masks),
     ).write(place / "ours.json")  # fmt: skip
     told = once(sys.executable, "benchmarks.quality.inspection_ours", job, threads=words.threads)
     return told, np.load(place / "ours.npz")
+
+
+def _scale(some: Photos) -> float:
+    """Of photos that are left with as many pixels as anomalib's have, on average."""
+    pixels = statistics.mean(math.prod(Image.open(file).size) for file in some.good)
+    return round(SIZE / math.sqrt(pixels), 3)
 
 
 def anomalib(model: str, some: Photos, place: Path, seed: int, words: argparse.Namespace) -> tuple[dict[str, Any], Any]:
@@ -169,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", choices=[*FITTED])
     parser.add_argument("--peer-python", default=sys.executable, metavar="PYTHON")
-    parser.add_argument("--tools", nargs="+", default=[*TOOLS], choices=[*TOOLS, "ours + defects"])
+    parser.add_argument("--tools", nargs="+", default=[*TOOLS], choices=[*TOOLS, KNOWING, SHRUNK])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shared", type=Path)
     parser.add_argument("--threads", type=int, default=2)
@@ -183,14 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _measure(data: str, tool: str, seed: int, some: Photos, words: argparse.Namespace) -> None:
-    chosen = tool == "ours + defects"
+    chosen = tool == KNOWING
     named = f"ours + {words.defects} defects" if chosen else tool
     name, case = f"inspection_{data}", f"{data}, {named}, seed {seed}"
     if any(row["case"] == case for row in earlier(name)):
         return
     with tempfile.TemporaryDirectory() as place:
         run = (data, some, Path(place), words)
-        told, answers = ours(*run, chosen=chosen) if tool.startswith("ours") else anomalib(
+        told, answers = ours(*run, tool) if tool.startswith("ours") else anomalib(
             tool, some, Path(place), seed, words
         )  # fmt: skip
         row = {"case": case, "data": data, "tool": named, "seed": seed, "labels": words.defects if chosen else 0,
