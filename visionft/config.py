@@ -137,14 +137,15 @@ def _read(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
+    images = f"; images are named by data={path}" if path.exists() and path.suffix not in (".yaml", ".yml") else ""
     if not path.is_file():
-        raise ConfigError(f"{path} is neither a recipe file nor a key=value word")
+        raise ConfigError(f"{path} is neither a recipe file nor a key=value word{images}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+        raise ConfigError(f"{path} is not YAML{images}: {error}") from error
     if not isinstance(content, Mapping):
-        raise ConfigError(f"{path} holds {type(content).__name__}, not key: value lines")
+        raise ConfigError(f"{path} holds {type(content).__name__}, not key: value lines{images}")
     return content
 
 

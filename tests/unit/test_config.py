@@ -165,6 +165,13 @@ def test_a_missing_file_and_a_word_without_a_value_say_what_was_expected():
         load(Outer, "nowhere.yaml")
 
 
+def test_images_without_their_key_are_told_which_it_is(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\na.png,cat\n")
+    for place in (tmp_path, tmp_path / "labels.csv"):
+        with pytest.raises(ConfigError, match=f"; images are named by data={place}$"):
+            load(Outer, str(place))
+
+
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words"])
 def test_a_file_that_is_no_table_of_keys_is_named(tmp_path, text):
     file = tmp_path / "broken.yaml"
