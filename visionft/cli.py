@@ -59,6 +59,9 @@ def _run(words: list[str]) -> int:
     keep_memory()  # the process is ours: up to half as much speed again for large activations
     for line in command(made, quiet="--quiet" in flags, dry=dry):
         print(line)
+    if not flags & {"--dry-run", "--quiet"}:
+        for line in command.after(made):
+            print(line, file=sys.stderr)
     return 0
 
 

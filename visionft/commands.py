@@ -64,11 +64,20 @@ class Command:
     says: Says = _place
     plans: bool = False  # whether it knows --dry-run, and then returns lines
     more: str = ""  # module:function of further lines of its --help
+    then: str = ""  # the command that comes next; {} is the run folder
 
     def __call__(self, made: Any, *, quiet: bool, dry: bool) -> Iterable[str]:
         """Run a recipe; returns lines to print."""
         function = _imported(self.run)
         return function(made, quiet=quiet, dry_run=True) if dry else self.says(function(made, quiet=quiet), made)
+
+    def after(self, made: Any) -> list[str]:
+        """Where to look now, and what comes next."""
+        if not self.then:
+            return []
+        report = Path(made.out) / "report.html"
+        look = [f"report: {report}"] if report.is_file() else []
+        return [*look, f"next: {self.then.format(made.out)}"]
 
     def help(self) -> list[str]:
         """What --help says besides the keys."""
@@ -87,10 +96,11 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command(
         recipe.Pretrain, "visionft pretrain data=photos/ backbone=resnet18 objective=simclr minutes=30",
         "api:pretrain", plans=True, more="catalogue:objectives_help",
+        then="visionft finetune data=LABELLED backbone={}",
     ),
     "finetune": Command(
         recipe.Finetune, "visionft finetune data=labelled/ backbone=runs/pretrain",
-        "api:finetune", plans=True, more="catalogue:tasks_help",
+        "api:finetune", plans=True, more="catalogue:tasks_help", then="visionft predict {} IMAGE...",
     ),
     "lr-find": Command(
         verbs.LrFind, "visionft lr-find data=labelled/ backbone=runs/pretrain",

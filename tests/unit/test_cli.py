@@ -137,6 +137,16 @@ def test_what_is_offered_stays_itself_whatever_is_imported_later():
     assert not modules & set(visionft.__all__)
 
 
+def test_a_finished_run_says_on_stderr_where_to_look_and_what_comes_next(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("visionft.commands._imported", lambda path: lambda made, **flags: tmp_path)
+    words = "pretrain", "data=x", f"out={tmp_path}"
+    then = f"next: visionft finetune data=LABELLED backbone={tmp_path}\n"
+    assert said(capsys, *words) == (0, f"{tmp_path}\n", then)
+    (tmp_path / "report.html").touch()
+    assert said(capsys, *words) == (0, f"{tmp_path}\n", f"report: {tmp_path}/report.html\n{then}")
+    assert said(capsys, *words, "--quiet") == (0, f"{tmp_path}\n", "")
+
+
 def test_an_interrupted_run_is_no_stack_trace(capsys, monkeypatch):
     def stops(words: list[str]) -> int:
         raise KeyboardInterrupt("stopped after step 3; the same command goes on from here")
