@@ -13,7 +13,7 @@ from visionft.arrays import Floats, Ints
 from visionft.evaluation.bootstrap import crossed
 from visionft.evaluation.breakdown import Unevenness, by_class, by_group, unevenness
 from visionft.evaluation.intervals import wilson
-from visionft.evaluation.ranking import roc_curve
+from visionft.evaluation.ranking import auroc, roc_curve
 from visionft.evaluation.worth import Labelled
 from visionft.report import Cell, Report
 
@@ -153,6 +153,6 @@ def confidence(report: Report, probabilities: Mapping[str, Tensor], guess: Ints,
         for stage in dict.fromkeys(["probe", name]):  # the floor and the last: more is a tangle
             p = probabilities[stage]
             fpr, tpr, _ = roc_curve(p[:, 1], labels)
-            curves[stage] = (fpr, tpr, float(np.trapezoid(tpr, fpr)))
+            curves[stage] = (fpr, tpr, auroc(p[:, 1], labels))
         report.figure(plots.roc(curves), f"ROC on the test images; positive is {named[1]}")
     report.figure(plots.reliability(last, labels), "Reliability: is a probability of 0.8 right eight times in ten?")

@@ -96,7 +96,7 @@ class Stream:
         """Begin the stream of this key; returns an int64 that names it."""
         sequence = np.random.SeedSequence(key)
         self.numbers.bit_generator.state = np.random.PCG64(sequence).state
-        name = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+        name = int(sequence.generate_state(1, np.uint64)[0]) >> 1
         self.choices.seed(name)
         return name
 
