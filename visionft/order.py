@@ -92,4 +92,4 @@ def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
 
 def seed_of(seed: int, step: int, rank: int) -> int:
     """The seed of everything a step draws on the device (dropout, drop path)."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]) >> 1

@@ -189,7 +189,7 @@ def test_strided_float32_stays_with_torch_which_is_fast_there(kernel):
         assert type(conv(torch.randn(1, 6, 8, 8)).grad_fn).__name__ == "ConvolutionBackward0"
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_traced_exported_and_compiled_graphs_hold_torchs_own_convolution():
     conv, images = depthwise(stride=1), torch.randn(1, 6, 8, 8)
     graphs: list[str] = []
