@@ -57,6 +57,7 @@ class Objective(nn.Module):
     sees: ClassVar[Mapping[str, View]] = {"image": View()}
     collapses: ClassVar[bool] = True  # a constant output would please the loss: a fallen rank must stop the run
     divides: ClassVar[bool] = False  # its loss is a mean over images, and a forward pass leaves no trace in it
+    gentle: ClassVar[float] = 3e-4  # peak learning rate of layers that came with weights, where the recipe names none
     takes: ClassVar[str] = "any timm model"  # for `visionft objectives`: which backbones, and what it is good for
     good_for: ClassVar[str] = ""
     remedy: ClassVar[str] = ""  # against a collapse, beside a lower rate

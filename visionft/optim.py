@@ -16,11 +16,11 @@ def build(groups: list[dict[str, Any]], optim: Optim, device: torch.device) -> t
     if optim.name == "adamw":
         made: torch.optim.Optimizer = torch.optim.AdamW(groups, fused=device.type in ("cuda", "cpu"))
     elif optim.name == "sgd":
-        made = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum)
+        made = torch.optim.SGD(groups, lr=groups[0]["lr"], momentum=optim.momentum)
     else:
         from lightly.utils.lars import LARS
 
-        made = LARS(groups, lr=optim.lr, momentum=optim.momentum)
+        made = LARS(groups, lr=groups[0]["lr"], momentum=optim.momentum)
     for group in made.param_groups:
         group["peak"] = group["lr"]
     return made

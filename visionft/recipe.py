@@ -30,7 +30,12 @@ class Optim:
     """How weights move."""
 
     name: Literal["adamw", "sgd", "lars"] = key("adamw", "the optimizer")
-    lr: float = key(3e-4, "peak learning rate, as used (no hidden scaling with the batch)")
+    lr: float | None = key(
+        None,
+        "peak learning rate, as used (no hidden scaling with the batch); null is 1e-4 (pretraining: 3e-4) for a "
+        "network that came with weights, from random ones 3e-4 for a transformer and 1e-3 for others, and 1e-3 where "
+        "only a head, an adapter, norms or biases learn",
+    )
     weight_decay: float = key(0.05, "decoupled for adamw, L2 for sgd and lars; never on biases and norms")
     momentum: float = key(0.9, "of sgd and lars")
     schedule: Literal["cosine", "linear", "constant", "one-cycle", "exponential", "plateau"] = key(
@@ -213,7 +218,6 @@ class Finetune(Images, Recipe):
         "evaluations without improvement before stopping, the best weights being kept; 0 keeps those of the end, which "
         "did better",
     )
-    optim: Optim = field(default_factory=lambda: Optim(lr=1e-4), metadata={"meaning": "how weights move"})
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -49,6 +49,7 @@ class Fitted:
     stopped: str  # why, when it ended before its time
     best_step: int  # the step whose weights were kept
     precision: str
+    lr: float  # the peak
     metrics: Metrics = field(default_factory=dict)  # of the weights that were kept
     accumulate: int = 1  # parts that a batch was computed in at the end: more than asked for if memory ran out
     last: dict[str, Tensor] | None = None  # the weights of the last step, where those of the best were kept
@@ -112,7 +113,7 @@ class Run:
         share = recipe.accumulate * parallel.world()
         if recipe.batch % share:
             raise ConfigError(f"batch={recipe.batch} cannot be dealt to {share} parts (accumulate x processes)")
-        groups = tuning.groups(objective, recipe)
+        self.lr, groups = tuning.rate(objective, recipe), tuning.groups(objective, recipe)
         self.optimizer = optim.build(groups, recipe.optim, device)
         self.learned = [p for group in groups for p in group["params"]]
         self.names = {id(p): name for name, p in objective.named_parameters()}
@@ -179,8 +180,7 @@ class Run:
         mean = memory.fitted(lambda: self.gradient(model), self.shrink)
         norm = nn.utils.clip_grad_norm_(self.learned, self.recipe.optim.clip or math.inf)
         if not (torch.isfinite(norm) and torch.isfinite(mean["loss"])):
-            said = {name: float(value) for name, value in mean.items()}
-            way = f"try a third of optim.lr={self.recipe.optim.lr}"
+            said, way = {name: float(value) for name, value in mean.items()}, f"try a third of optim.lr={self.lr:g}"
             raise DivergedError(f"step {self.step + 1}: gradient norm is {float(norm)}, losses were {said}; {way}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -296,5 +296,5 @@ class Run:
             self.objective.load_state_dict(self.best.state)
         self.objective.eval()
         step = self.best.step if self.best.state else self.step
-        how = self.clock.elapsed, self.stopped, step, str(self.precision), self.best.metrics, self.feed.parts
-        return Fitted(self.step, *how, last)
+        how = self.clock.elapsed, self.stopped, step, str(self.precision), self.lr
+        return Fitted(self.step, *how, self.best.metrics, self.feed.parts, last)

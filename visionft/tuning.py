@@ -29,6 +29,7 @@ FULL: Tuning = {r".*": 1.0}
 LINEAR_PROBE: Tuning = {r"backbone\..*": 0.0, r".*": 1.0}
 PLAIN = {"full": FULL, "probe": LINEAR_PROBE, "probe-then-full": FULL}
 SELECTIVE = ("norm", "bias")  # BitFit (arXiv:2106.10199), or the affine weights of norms (arXiv:2003.00152)
+PATCHES, NEW = 3e-4, 1e-3  # peak learning rates (measured: benchmarks.quality.rates)
 GRADUAL = 0.5  # share of the run by which the stem learns, too
 BASE: Tuning = {r"backbone\.net\..*": 0.0}  # what an adapter leaves as it is
 
@@ -161,14 +162,29 @@ def thaw(optimizer: torch.optim.Optimizer, progress: float) -> bool:
 
 def groups(objective: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Freeze and group an objective's parameters as a recipe says."""
-    o = recipe.optim
     return apply(
         objective,
         table(objective, recipe.tune),
-        lr=o.lr,
-        weight_decay=o.weight_decay,
+        lr=rate(objective, recipe),
+        weight_decay=recipe.optim.weight_decay,
         freeze_norms=norms_stay(objective, recipe) and recipe.tune not in SELECTIVE,
     )
+
+
+def rate(objective: Any, recipe: Recipe) -> float:
+    """The recipe's peak learning rate; where it names none, the one that suits what learns.
+
+    The objective's for the layers of a network that came with weights; from random ones PATCHES for a transformer and
+    NEW for a convolutional network; NEW, too, where no more than a head, an adapter, norms or biases learn.
+    """
+    backbone = objective.backbone
+    if recipe.optim.lr is not None:
+        return recipe.optim.lr
+    if getattr(backbone, "adapter", None) is not None or recipe.tune in (*SELECTIVE, "probe"):
+        return NEW
+    if backbone.loaded.loaded:
+        return float(objective.gentle)
+    return NEW if backbone.patch is None else PATCHES
 
 
 def norms_stay(objective: Any, recipe: Recipe) -> bool:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import visionft as vf
@@ -66,6 +67,17 @@ def test_every_rung_is_reported_and_the_one_with_the_lowest_loss_answers(climbed
 def test_the_soup_is_no_worse_on_validation_than_what_it_was_made_of(climbed):
     loss = {row["rung"]: row["loss"] for row in rows(climbed.out)}
     assert loss["soup"] <= min(loss["probe-then-full"], loss["layerwise"]) + 1e-6
+
+
+@pytest.mark.parametrize("words", [{}, {"adapter": "lora", "backbone": "test_vit"}])
+def test_the_networks_of_the_ensemble_learn_in_the_way_that_did_best(climbed, labelled, tmp_path, words):
+    run = vf.finetune(str(labelled), tune="auto:all", out=str(tmp_path), **WORDS | words) if words else climbed
+    first, second, *_ = (row for row in rows(run.out) if row["rung"] not in ("probe", "soup"))
+    best = first if first["loss"] <= second["loss"] else second
+    taken = yaml.safe_load((run.out / "rungs" / "folds" / "recipe.yaml").read_text())
+    wanted = "layerwise" if best["rung"] == "layerwise" else "probe-then-full"
+    assert taken["tune"] == wanted
+    assert (taken["adapter"] == "none") == (best["rung"] != "adapter")
 
 
 def test_what_was_climbed_to_is_a_run_like_any_other(climbed, labelled):

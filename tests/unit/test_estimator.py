@@ -87,7 +87,8 @@ def test_scikit_learn_has_no_objection(estimator, check):
 
 def test_defaults_are_those_of_the_recipe():
     assert ImageClassifier()._recipe(out="x") == vf.Finetune(out="x", decide="likeliest")
-    assert ImageClassifier().get_params()["optim__lr"] == vf.Finetune().optim.lr != vf.Optim().lr
+    assert ImageClassifier().get_params()["batch"] == vf.Finetune().batch != vf.Recipe().batch
+    assert ImageClassifier().get_params()["optim__clip"] == vf.Optim().clip
 
 
 def test_parameters_reach_the_recipe_whatever_numbers_a_grid_is_made_of():

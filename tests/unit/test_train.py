@@ -334,7 +334,7 @@ def test_a_time_budget_ends_the_run_and_the_schedule_follows_the_clock(make_obje
     assert len(progress) == fitted.steps > 3
     rates = [metrics["lr"] for metrics in heard]
     peak = int(np.argmax(rates))
-    assert max(rates) <= Recipe().optim.lr
+    assert max(rates) <= fitted.lr
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.2 * max(rates)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -361,3 +363,37 @@ def test_an_adapter_leaves_the_network_and_trains_the_head(make_objective, make_
     assert {"head.weight", "head.bias"} <= moved
     assert any(k.startswith("backbone.adapter.") for k in moved)
     assert not any(k.startswith("backbone.net.") for k in moved)
+
+
+@pytest.mark.parametrize(
+    ("name", "loaded", "tune", "rate"),
+    [
+        ("test_resnet", True, "full", 1e-4),
+        ("test_vit", True, {r"head\..*": 1.0, r".*": 0.1}, 1e-4),
+        ("test_resnet", False, "full", 1e-3),
+        ("test_vit", False, "layerwise", 3e-4),
+        ("test_vit", False, "bias", 1e-3),
+        ("test_resnet", True, "norm", 1e-3),
+        ("test_resnet", True, "probe", 1e-3),
+    ],
+)
+def test_a_recipe_without_a_rate_gets_the_one_that_suits_what_learns(make_objective, name, loaded, tune, rate):
+    model = make_objective("classify", name)
+    if loaded:
+        model.backbone.loaded = replace(model.backbone.loaded, loaded=("conv1.weight",))
+    for asked, wanted in ((Optim(), rate), (Optim(lr=0.02), 0.02)):
+        found = tuning.groups(copy.deepcopy(model), Recipe(tune=tune, optim=asked))
+        assert max(group["lr"] for group in found) == wanted
+
+
+def test_pretraining_moves_a_trained_network_faster_than_fine_tuning(make_objective):
+    model = make_objective("simclr", "test_resnet")
+    model.backbone.loaded = replace(model.backbone.loaded, loaded=("conv1.weight",))
+    assert {group["lr"] for group in tuning.groups(model, Recipe())} == {3e-4}
+
+
+def test_an_adapter_on_a_trained_network_learns_at_the_rate_of_what_is_new(make_objective):
+    model = make_objective("classify", "test_vit")
+    model.backbone.loaded = replace(model.backbone.loaded, loaded=("cls_token",))
+    adapt(model.backbone, {"name": "lora", "rank": 2})
+    assert {group["lr"] for group in tuning.groups(model, Recipe())} == {1e-3}

@@ -64,7 +64,7 @@ def finetuning(facts: Facts) -> Choice:
         return Choice(words | {"tune": "probe", "out": _out(facts)}, why)
     words["policy"] = policy(facts)
     if facts.transformer:
-        words |= {"adapter": "lora", "optim.lr": 1e-3}
+        words |= {"adapter": "lora"}
         how = "then small additions to the network are trained (LoRA), which suits transformers and few images"
     else:
         words |= {"tune": "probe-then-full"}
@@ -81,7 +81,7 @@ def finetuning(facts: Facts) -> Choice:
 
 def quick(chosen: Words) -> Words:
     """The same without training the network: what to run while there is no time for more."""
-    dropped = ("policy", "tune", "adapter", "optim.lr", "batch", "epochs", "out")
+    dropped = ("policy", "tune", "adapter", "batch", "epochs", "out")
     return {key: value for key, value in chosen.items() if key not in dropped} | {
         "tune": "probe",
         "out": f"{chosen['out']}-quick",
@@ -137,7 +137,7 @@ def pretrain_words(facts: Facts) -> Words | None:
         batch //= 2
     steps = min(most, max(least, facts.unlabeled.images // batch))
     source = {"data": facts.unlabeled.source, **_start(facts), **_reading(facts)}
-    made = {"size": best_size(facts), "objective": objective(facts), "batch": batch, "steps": steps, "optim.lr": 1e-4}
+    made = {"size": best_size(facts), "objective": objective(facts), "batch": batch, "steps": steps}
     return source | made | {"out": f"{_out(facts)}-pretrained"}
 
 

@@ -57,7 +57,7 @@ def about(done: Finetuned) -> str:
         *said,
         f"What learnt: {tuned(recipe.tune)}{_adapter(config.plain(recipe)['adapter'])}; {share}"
         f"{_norms(recipe, model)}. Augmentation: {policy}; batches of {recipe.batch}; {recipe.optim.name} at a rate of "
-        f"{recipe.optim.lr:g}.",
+        f"{fitted.lr:g}.",
         _length(fitted, recipe),
         *_mean(done),
     ))  # fmt: skip

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from visionft.errors import DataError
 
+from .logistic import Logistic
+
 GRID = (3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # few noisy labels want the left end, many clean ones the right
 FALLBACK = 3e-2  # when no class has two samples, nothing can be held out
 
@@ -23,6 +25,11 @@ class Probe:
     bias: Tensor  # C
     l2: float
     cv: dict[float, float] = field(default_factory=dict)  # l2 -> mean log-loss of held-out samples
+    held: Tensor = field(default_factory=lambda: torch.empty(0), compare=False)
+    """N C probabilities by probes of the same l2 fitted without each sample's fold; nan for a class's only sample.
+
+    Empty where l2 was given.
+    """
 
     def logits(self, features: Tensor) -> Tensor:
         """N D -> N C."""
@@ -47,24 +54,20 @@ def fit_probe(
     are not finite, labels outside 0..classes-1, and labels that name fewer than two classes.
     """
     _check(features, labels, classes)
-    seen = labels.bincount().nonzero().flatten()  # ascending
-    target = torch.searchsorted(seen, labels)
-    mean, scale = scaling(features)
-    z = (features.float() - mean) / scale
-    cv: dict[float, float] = {}
+    space = _Space.of(features, labels, classes)
+    z, target = space.scaled(features), torch.searchsorted(space.seen, labels)
+    start, cv, held = Logistic.zero(len(space.seen), z), dict[float, float](), torch.empty(0)
     if l2 is None:
-        cv = _cross_validate(z, target, fold_of(target, folds, seed))
+        fold = fold_of(target, folds, seed)
+        cv, parts = _cross_validate(z, target, fold)
         l2 = min(cv, key=cv.__getitem__) if cv else FALLBACK
-    z = z.double()  # in float32 the line search loses sight of the way down long before the bottom
-    found = _Head(z.new_zeros(len(seen), z.shape[1]), z.new_zeros(len(seen)))
-    found.minimise(z, target, l2, tolerance=1e-6)
-    head = _Head(found.weight.float(), found.bias.float())
-    # an unseen class scores as if it had been seen half a time, next to the rarest; seen logits average to zero
-    unseen = head.bias.min() - torch.log(2.0 * target.bincount().min())
-    weight, bias = features.new_zeros(classes, z.shape[1], dtype=torch.float32), unseen.repeat(classes)
-    weight[seen] = head.weight / scale
-    bias[seen] = head.bias - weight[seen] @ mean
-    return Probe(weight, bias, l2, cv)
+        held = torch.full((len(z), classes), torch.nan)
+        for f, part in enumerate(parts):
+            held[fold == f] = Probe(*space.raw(part, target[fold != f]), l2).probabilities(features[fold == f])
+        start = Logistic.mean(parts) if parts else start
+    start.descend(z, target, l2, tolerance=1e-4)
+    start.settle(z, target, l2, tolerance=1e-6)
+    return Probe(*space.raw(start, target), l2, cv, held)
 
 
 def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
@@ -81,51 +84,55 @@ def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
     return fold
 
 
-def _cross_validate(z: Tensor, labels: Tensor, fold: Tensor) -> dict[float, float]:
+def _cross_validate(z: Tensor, labels: Tensor, fold: Tensor) -> tuple[dict[float, float], list[Logistic]]:
     """Mean held-out log-loss for each l2 of the grid, from strong to weak, until weaker has been worse twice.
 
-    The features were scaled over all folds: that looks at no label, and keeps l2 on one scale.
+    With it, what was fitted without each fold at the best of them. The features were scaled over all folds: that looks
+    at no label, and keeps l2 on one scale.
     """
     parts = [(fold != f, fold == f) for f in range(int(fold.max()) + 1)]
-    classes = int(labels.max()) + 1
-    heads = [_Head(z.new_zeros(classes, z.shape[1]), z.new_zeros(classes)) for _ in parts]
+    heads, best = [Logistic.zero(int(labels.max()) + 1, z) for _ in parts], list[Logistic]()
     cv: dict[float, float] = {}
     for l2 in GRID if parts else ():
         total = 0.0
         for head, (train, held) in zip(heads, parts, strict=True):  # each l2 starts where the last one ended
-            head.minimise(z[train], labels[train], l2, tolerance=1e-4)
-            total += float(F.cross_entropy(F.linear(z[held], head.weight, head.bias), labels[held], reduction="sum"))
+            head.descend(z[train], labels[train], l2, tolerance=1e-4)
+            total += float(F.nll_loss(head.log_p(z[held]).T, labels[held], reduction="sum"))
         cv[l2] = total / int((fold >= 0).sum())
+        if cv[l2] == min(cv.values()):
+            best = [head.copy() for head in heads]
         if min(list(cv.values())[-2:]) > min(cv.values()):
             break
-    return cv
+    return cv, best
 
 
-@dataclass
-class _Head:
-    weight: Tensor  # C D
-    bias: Tensor  # C
+@dataclass(frozen=True)
+class _Space:
+    """Where a probe is fitted: features of one scale, and only the classes that have samples."""
 
-    def minimise(self, z: Tensor, labels: Tensor, l2: float, tolerance: float) -> None:
-        """Go down to where no component of the gradient exceeds `tolerance`, by L-BFGS."""
-        truth = F.one_hot(labels, len(self.bias)).to(z)
-        optimizer = torch.optim.LBFGS(
-            [self.weight, self.bias],
-            max_iter=500,
-            history_size=20,
-            tolerance_grad=tolerance,
-            tolerance_change=0,
-            line_search_fn="strong_wolfe",
-        )
+    seen: Tensor  # of all classes, ascending
+    mean: Tensor
+    scale: float
+    classes: int
 
-        def objective() -> float:  # the gradient by hand: it works under inference_mode, too
-            log_p = F.linear(z, self.weight, self.bias).log_softmax(dim=1)
-            excess = (log_p.exp() - truth) / len(z)
-            self.weight.grad = excess.T @ z + l2 * self.weight
-            self.bias.grad = excess.sum(dim=0)
-            return float(-(log_p * truth).sum() / len(z) + l2 / 2 * self.weight.square().sum())
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor, classes: int) -> _Space:
+        return cls(labels.bincount().nonzero().flatten(), *scaling(features), classes)
 
-        optimizer.step(objective)  # torch has not annotated it
+    def scaled(self, features: Tensor) -> Tensor:
+        return (features.float() - self.mean) / self.scale
+
+    def raw(self, head: Logistic, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias for raw features and all classes.
+
+        An unseen class scores as if it had been seen half a time, next to the rarest; seen logits average to zero.
+        """
+        unseen = head.bias.min() - torch.log(2.0 * target.bincount().min())
+        weight = torch.zeros(self.classes, len(self.mean))
+        bias = unseen.float().repeat(self.classes)
+        weight[self.seen] = head.weight.float() / self.scale
+        bias[self.seen] = head.bias.float() - weight[self.seen] @ self.mean
+        return weight, bias
 
 
 def scaling(features: Tensor) -> tuple[Tensor, float]:

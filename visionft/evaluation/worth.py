@@ -121,12 +121,12 @@ class HeldOut:
 def held_out(z: Tensor, labels: Tensor, classes: int, folds: int = 4, fold: Tensor | None = None) -> HeldOut:
     """Answers of kNN and probe over folds, stratified unless given (N); the probe's L2 is chosen once, on all folds."""
     chosen = fit_probe(z, labels, classes=classes, folds=folds)
+    told = chosen.held if fold is None else out_of_fold(z, labels, classes, chosen.l2, fold)
     fold = fold_of(labels, folds, 0) if fold is None else fold
     near = torch.full((len(z), classes), torch.nan)
     for f in range(int(fold.max()) + 1):
         out, rest = fold == f, fold != f
         near[out] = knn(z[rest], labels[rest], z[out], classes=classes)
-    told = out_of_fold(z, labels, classes, chosen.l2, folds, fold)
     return HeldOut(told, near, fold, min(chosen.cv.values()))
 
 
@@ -135,11 +135,8 @@ def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> 
     return held_out(z, labels, classes, folds).worth(labels)
 
 
-def out_of_fold(
-    z: Tensor, labels: Tensor, classes: int, l2: float, folds: int = 4, fold: Tensor | None = None
-) -> Tensor:
-    """Probabilities (N C) that probes give images they were not fitted on; nan for a class's only image."""
-    fold = fold_of(labels, folds, 0) if fold is None else fold
+def out_of_fold(z: Tensor, labels: Tensor, classes: int, l2: float, fold: Tensor) -> Tensor:
+    """Probabilities (N C) that probes give images they were not fitted on; nan where the fold is -1."""
     told = torch.full((len(z), classes), torch.nan)
     for f in range(int(fold.max()) + 1):
         out, rest = fold == f, fold != f

@@ -152,12 +152,22 @@ def _rungs(
 
     plain = dataclasses.replace(recipe, adapter="none")
     second = "probe-then-full" if recipe.adapter == "none" else "adapter"
+    ways: dict[str, dict[str, Any]] = {
+        second: {"tune": "probe-then-full", "average": True},
+        "layerwise": {"tune": "layerwise", "adapter": "none", "average": True},
+    }
+
+    def folds() -> Finetuned:
+        """Several networks, each trained in the way that did best so far."""
+        way = min((rung for rung in rungs if rung.name in ways), key=lambda rung: rung.loss).name
+        return run("folds", SHARES["folds"], folds=FOLDS, **ways[way])()
+
     return {
         "probe": run("probe", 0, tune="probe", adapter="none"),
-        second: run(second, SHARES["probe-then-full"], tune="probe-then-full", average=True),
-        "layerwise": run("layerwise", SHARES["layerwise"], tune="layerwise", adapter="none", average=True),
+        second: run(second, SHARES["probe-then-full"], **ways[second]),
+        "layerwise": run("layerwise", SHARES["layerwise"], **ways["layerwise"]),
         "soup": lambda: _soup(plain, parts, low, rungs, console),
-        "folds": run("folds", SHARES["folds"], tune="layerwise", adapter="none", average=True, folds=FOLDS),
+        "folds": folds,
     }
 
 

@@ -18,7 +18,7 @@ from visionft.evaluation.classification import summarise
 from visionft.evaluation.worth import Labelled, floor
 from visionft.log import Console, clock
 from visionft.pretraining.run import Pretrained, pretrain
-from visionft.recipe import Finetune, Optim, Pretrain
+from visionft.recipe import Finetune, Pretrain
 from visionft.report import Report
 from visionft.tasks.measure import Finetuned, line
 from visionft.tasks.run import finetune
@@ -143,7 +143,6 @@ def _pretrained(recipe: Quickstart, story: _Story, start: Backbone, console: Con
         weights=recipe.weights,
         minutes=recipe.pretrain_minutes,
         probe=f"the {len(story.train.table)} training labels",
-        optim=Optim(lr=1e-4),
         views={"views": {"scale": [0.4, 1.0]}},
         log_every=2,
         seed=recipe.seed,

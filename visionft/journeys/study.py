@@ -19,11 +19,10 @@ from visionft.evaluation.efficiency import Curve, curve, grouped, joined, verdic
 from visionft.evaluation.starts import OWN, USUAL, Start
 from visionft.log import Console
 from visionft.pretraining.run import pretrain
-from visionft.recipe import Finetune, Optim, Pretrain
+from visionft.recipe import Finetune, Pretrain
 from visionft.tasks.run import finetune
 from visionft.verbs import Study
 
-SLOW, HALFWAY, FAST = 1e-4, 3e-4, 1e-3  # rates: from somebody's weights, from those of a short run here, from none
 PARTS = 4  # of all images; one part is the test set of a fold
 
 
@@ -120,8 +119,7 @@ def _start(recipe: Study, start: Start, ready: Prepared, place: Path, console: C
             photos = _part(ready, _places(ready, "train"))
         else:
             photos = prepare(dataclasses.replace(recipe, data=recipe.unlabeled, bad="skip"), console, labelled=False)
-        rate = {"lr": SLOW if start.pretrained else FAST}
-        given = {"minutes": 5.0, "optim": rate, **_images(recipe), **recipe.pretrain}
+        given = {"minutes": 5.0, **_images(recipe), **recipe.pretrain}
         how = recipe.objective if start.by == OWN else start.by
         made = config.load(Pretrain, given, {"weights": weights, "objective": how, "out": str(home)})
         console.say(f"pretraining for the start {start.name!r}")
@@ -147,12 +145,9 @@ def _cell(
         shutil.rmtree(out, ignore_errors=True)
     train, test = _places(ready, "train"), _places(ready, "test")
     chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
-    begins = Start(start)
-    rate = SLOW if begins.pretrained else HALFWAY if begins.by else FAST
     given = {
         "steps": 100,
         "report": False,
-        "optim": dataclasses.asdict(Optim(lr=rate)),
         **_images(recipe),
         **recipe.finetune,
         **home,

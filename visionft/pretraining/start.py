@@ -43,7 +43,8 @@ class Setup:
         """In words: what is trained, on what, from which weights."""
         norms = " Its batch norms stay as they are." if tuning.norms_stay(self.model, self.recipe) else ""
         return (
-            f"{type(self.model).__name__} on {len(self.training)} images. Start: {self.model.backbone.loaded}.{norms}"
+            f"{type(self.model).__name__} on {len(self.training)} images. Start: {self.model.backbone.loaded}.{norms} "
+            f"Peak learning rate: {tuning.rate(self.model, self.recipe):g}."
         )
 
     def doubts(self) -> list[str]:

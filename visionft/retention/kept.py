@@ -33,7 +33,8 @@ class Kept(Objective):
     def __init__(self, task: Objective) -> None:
         super().__init__()
         vars(self).update({name: vars(task)[name] for name in SHARED})
-        vars(self).update(task=task, aside=nn.Module(), sees=task.sees, divides=task.divides and not self.replays)
+        vars(self).update(task=task, aside=nn.Module(), sees=task.sees, gentle=task.gentle)
+        vars(self).update(divides=task.divides and not self.replays)
 
     def penalty(self, batch: Mapping[str, Tensor], passes: Passes) -> Tensor:
         """What is added to the task's loss."""

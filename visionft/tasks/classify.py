@@ -32,6 +32,7 @@ class Classify(Objective):
 
     sees = {"image": View("light")}
     divides = True
+    gentle = 1e-4
     good_for = "labelled images: visionft finetune"
 
     def __init__(

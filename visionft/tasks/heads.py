@@ -46,6 +46,7 @@ class Heads(Objective):
     """
 
     divides = True
+    gentle = 1e-4
     sees = {"image": View("light")}
     good_for = "columns of a table, target=: flags, numbers, levels, several at once"
 

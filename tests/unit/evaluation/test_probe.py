@@ -83,6 +83,21 @@ def test_the_cross_validated_log_loss_is_that_of_cold_fits_on_each_fold():
     assert probe.cv[probe.l2] == pytest.approx(total / 200, abs=1e-3)
 
 
+def test_held_out_answers_are_those_of_cold_fits_on_the_other_folds():
+    features, labels = blobs(120, 10, 3)
+    labels = torch.cat([2 * labels, torch.tensor([1])])  # class 3 has no sample, class 1 an only one
+    features = torch.cat([features, features[:1]])
+    probe, fold = fit_probe(features, labels, classes=5, seed=2), fold_of(labels, 4, 2)
+    assert probe.held[-1].isnan().all() and probe.held.shape == (121, 5)
+    for f in range(4):
+        out, rest = fold == f, fold != f
+        cold = fit_probe(features[rest], labels[rest], classes=5, l2=probe.l2)
+        assert len(cold.held) == 0
+        torch.testing.assert_close(probe.held[out], cold.probabilities(features[out]), atol=0.02, rtol=0)
+    told = -probe.held[torch.arange(120), labels[:120]].log().mean()
+    assert told.item() == pytest.approx(probe.cv[probe.l2], abs=0.02)
+
+
 def test_folds_hold_equal_shares_of_each_class_and_never_its_only_sample():
     labels = torch.tensor([0] * 40 + [1] * 20 + [2] * 2 + [3])
     fold = fold_of(labels, 4, seed=0)
