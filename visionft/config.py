@@ -49,13 +49,14 @@ def keys(cls: type, prefix: str = "", defaults: Any = None) -> list[tuple[str, s
         if dataclasses.is_dataclass(kind):
             rows += keys(typing.cast(type, kind), f"{prefix}{f.name}.", default)
             continue
-        shown = (
-            _REQUIRED
-            if default is dataclasses.MISSING
-            else yaml.safe_dump(default, default_flow_style=True).split("\n")[0]
-        )
+        shown = _REQUIRED if default is dataclasses.MISSING else word(default)
         rows.append((prefix + f.name, _spell(kind), shown, f.metadata.get("meaning", "")))
     return rows
+
+
+def word(value: Any) -> str:
+    """A plain value as a user would write it: null, true, 0.5, [a, b]."""
+    return str(yaml.safe_dump(value, default_flow_style=True).split("\n")[0])
 
 
 def options(of: Callable[..., Any]) -> dict[str, inspect.Parameter]:

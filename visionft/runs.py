@@ -100,5 +100,5 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str 
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             out += _differences(a, b, f"{path}{key}.")
         elif a != b:
-            out.append(f"{path}{key}: {a!r} there, {b!r} here")
+            out.append(f"{path}{key}: {config.word(a)} there, {config.word(b)} here")
     return out

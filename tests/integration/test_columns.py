@@ -203,7 +203,7 @@ def test_images_in_memory_with_columns_and_a_backbone_that_goes_on(tuned, tmp_pa
 
 
 def test_an_adapter_learns_beside_a_frozen_network(parts, tmp_path):
-    words = {**WORDS, "steps": 3, "adapter": "lora", "out": str(tmp_path / "run")}
+    words = {**WORDS, "steps": 3, "adapter": "lora", "optim.lr": 1e-4, "out": str(tmp_path / "run")}
     run = vf.finetune(str(parts), target="scratch,grade", **words, quiet=True)
     assert (run.out / "adapter" / "adapter_model.safetensors").is_file()
     assert vf.load(run.out).predict(str(parts)) == run.predictor.predict(str(parts))
@@ -280,7 +280,7 @@ def forgot(parts, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [({"tune": "auto"}, "tune=auto is for one label"), ({"folds": 3}, "folds is for one label"),
+    [({"tune": "auto"}, "tune=auto is for one label"), ({"folds": 3, "refit": True}, "exclude each other"),
      ({"refit": True, "optim.schedule": "plateau"}, "plateau"), ({"keep": "replay"}, "retained=photos/"),
      ({"keep": "l2sp", "adapter": "lora"}, "leave adapter out"), ({"sampler": "balanced"}, "sampler is for one label"),
      ({"task": "mae"}, "leave task out"),

@@ -193,7 +193,7 @@ def test_an_unfinished_run_refuses_another_recipe_and_names_the_changed_key(serv
     out = tmp_path / "run"
     server.attempt(command, out, number=deeds.index("os.rename /resume/.last.N.new"))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError, match=r"another recipe \(optim\.lr: 0\.\d+ there, 0\.5 here\)"):
+    with pytest.raises(ConfigError, match=r"another recipe \(optim\.lr: null there, 0\.5 here\)"):
         VERBS[command[0]](None, *command[1:], "optim.lr=0.5", f"out={out}")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 

@@ -46,7 +46,10 @@ def write(done: Tuned, more: Sequence[Callable[[Report], None]] = ()) -> None:
         add(report)
     if done.fitted:
         report.heading("Training")
-        losses(report, done.out, done.fitted.best_step)
+        losses(report, done.curves, done.fitted.best_step)
+        if (several := len(done.learned)) > 1:
+            report.text(f"The answers are the mean of {several} such networks, each trained without another part of "
+                        "the images; this is the first.")  # fmt: skip
         if done.recipe.refit:
             report.text("Then it learnt once more, from the validation images, too, for as many passes as were best.")
     report.heading("This run")

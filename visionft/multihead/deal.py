@@ -46,6 +46,12 @@ class Dealt:
         parts = dataclasses.replace(_deal(ready, targets, recipe), retained=retained(recipe, console, dry=dry))
         return cls(parts, learnt_from(targets, parts.train.table))
 
+    def folds(self, recipe: Finetune) -> list[Dealt]:
+        """Train dealt to folds, as `Parts.folds` deals it; what the columns hold is the same for all."""
+        train = self.parts.train.table
+        table = train if recipe.by_group else stratified(train, self.targets, encode(self.targets, train))
+        return [dataclasses.replace(self, parts=parts) for parts in self.parts.folds(recipe, table)]
+
     def values(self, part: Labelled) -> Floats:
         """N V: what is known of these images."""
         return encode(self.targets, part.table)

@@ -24,23 +24,26 @@ HEADS = "heads"  # the task's name
 
 
 class HeadsPredictor(Networks):
-    """A fine-tuned network with its targets, its preprocessing and its rules."""
+    """Fine-tuned networks, usually one, with their targets, their preprocessing and their rules."""
 
     labelled = False
 
     def __init__(
-        self, model: Any, targets: Sequence[Target], images: dict[str, int], rules: Mapping[str, Rule] | None = None
-    ) -> None:
-        super().__init__([model], sum(target.answers for target in targets), images)
+        self, networks: Sequence[Any], targets: Sequence[Target], images: dict[str, int],
+        rules: Mapping[str, Rule] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(networks, sum(target.answers for target in targets), images)
         self.targets = tuple(targets)
         self.rules = dict(rules or {target.column: rules_.plain(target) for target in targets})
 
     @classmethod
     def load(cls, run: str | Path) -> HeadsPredictor:
         """Read a finished run of several heads. Raises CheckpointError when it is none."""
-        info, model = runs.info(Path(run)), network(Path(run))
+        folder, info = Path(run), runs.info(Path(run))
         targets = [of(facts) for facts in info["task"]["targets"]]
-        return cls(model, targets, info["images"], rules_.read(targets, info["rules"])).finish()
+        networks = [network(folder / name) for name in info.get("networks", ["."])]
+        rules = rules_.read(targets, info["rules"]) if "rules" in info else None  # one network of several has none
+        return cls(networks, targets, info["images"], rules).finish()
 
     def predict(self, images: Any, *, batch: int = 64, progress: Progress | None = None) -> list[Answers]:
         """Answer a file, an array (H W or H W C, uint8 RGB), a list of these, or a folder.

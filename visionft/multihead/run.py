@@ -29,8 +29,10 @@ from visionft.tasks.learn import (
     Begun,
     Learned,
     attach,
+    finished,
     images_for,
     images_of,
+    members,
     refuse_infinite,
     solved,
     start_of,
@@ -38,6 +40,7 @@ from visionft.tasks.learn import (
     train,
 )  # fmt: skip
 from visionft.tasks.run import open_run
+from visionft.tasks.seal import folders
 from visionft.train import Fitted, Metrics
 
 from .deal import Dealt
@@ -56,7 +59,7 @@ class Tuned:
     dealt: Dealt
     metrics: dict[str, Metrics]  # "probe" (the floor) and "finetuned", on the test images
     said: dict[str, Floats]  # of the test images, N A each, numbers in their unit
-    learned: Learned
+    learned: Sequence[Learned]
     seconds: float = 0.0
 
     @property
@@ -66,8 +69,13 @@ class Tuned:
 
     @property
     def fitted(self) -> Fitted | None:
-        """How training went; None where the heads were solved."""
-        return self.learned.fitted
+        """How the training of the network, or of the first of several, went; None where the heads were solved."""
+        return self.learned[0].fitted
+
+    @property
+    def curves(self) -> Path:
+        """The folder in which that network was trained."""
+        return self.out / folders(self.learned)[0]
 
 
 def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[Sink] = ()) -> Tuned:
@@ -86,20 +94,20 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     low = Floor.of(start, dealt, recipe.size, console)
     before = forgotten.before(model, parts.retained, recipe.size, low.train.weight, low.train.bias)
     if recipe.tune == "probe":  # a probe is solved, not trained
-        learned, held = _probed(recipe, dealt, start, low.known), (low.held_out(recipe.seed), low.values)
+        learned, held = [_probed(recipe, dealt, start, low.known)], (low.held_out(recipe.seed), low.values)
     else:
-        begun = begin(recipe, dealt, start, low.train)
-        learned = train(recipe, begun, Path(recipe.out), console, log)
-        held = answering(recipe, learned.model, dealt).numbers(parts.val.pixels), dealt.values(parts.val)
+        learned = _learn(recipe, dealt, start, low, console, log)
+        said = answering(recipe, [one.model for one in learned], dealt).numbers(parts.val.pixels)
+        held = said, dealt.values(parts.val)
         first = low.train.answers(low.val_z)
         worse, least, most = change(dealt.targets, held[0], first, held[1])
         if recipe.tune != "full" and least > 0:
             console.say(f"training made it worse, {worse:+.3g} loss ({least:+.3g} to {most:+.3g}) on validation "
                         "images: the start answers")  # fmt: skip
-            learned, held = _probed(recipe, dealt, start, low.train, learned), (first, held[1])
+            learned, held = [_probed(recipe, dealt, start, low.train, learned[0])], (first, held[1])
     if recipe.refit:
         console.say("once more, with the validation images")
-        learned = _refit(recipe, dealt, learned, start, low, console, log)
+        learned = [_refit(recipe, dealt, learned[0], start, low, console, log)]
     done = _measure(recipe, dealt, learned, held, low, console)
     done.seconds = time.perf_counter() - began
     seal(done, console, before=before)
@@ -123,9 +131,9 @@ def build(recipe: Finetune, dealt: Dealt, start: Backbone) -> tuple[Heads, Views
     return model, images_for(recipe, model, part, columns=model.columns(part.pixels, part.table, recipe.size))
 
 
-def answering(recipe: Finetune, model: Any, dealt: Dealt) -> HeadsPredictor:
-    """The network as one that answers, before anything is decided."""
-    return HeadsPredictor(model, dealt.targets, images_of(recipe))
+def answering(recipe: Finetune, networks: Sequence[Any], dealt: Dealt) -> HeadsPredictor:
+    """The networks as one that answers, before anything is decided."""
+    return HeadsPredictor(networks, dealt.targets, images_of(recipe))
 
 
 def complete(recipe: Finetune) -> Finetune:
@@ -136,9 +144,8 @@ def complete(recipe: Finetune) -> Finetune:
         raise ConfigError(f"target= is learnt by task={HEADS}, not by task={name}; leave task out")
     recipe = dataclasses.replace(recipe, task={"name": HEADS, **options})
     objective.find(recipe.task)
-    refused = {"folds": recipe.folds > 1, "sampler": recipe.sampler != "natural"}
-    if given := [key for key, set_ in refused.items() if set_]:
-        raise ConfigError(f"{given[0]} is for one label an image, not for columns (target=); leave {given[0]} out")
+    if recipe.sampler != "natural":
+        raise ConfigError("sampler is for one label an image, not for columns (target=); leave sampler out")
     remedies.check(recipe)
     if str(recipe.tune).startswith("auto"):
         raise ConfigError("tune=auto is for one label an image, not for columns (target=); try tune=probe-then-full")
@@ -152,7 +159,7 @@ def begin(recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes) -> Beg
         model.start_from(heads.weight, heads.bias)
     learner, images = remedies.kept(recipe, model, training, dealt.parts.retained)
     attach(recipe, model)
-    predictor, val = answering(recipe, model, dealt), dealt.parts.val
+    predictor, val = answering(recipe, [model], dealt), dealt.parts.val
     values = dealt.values(val)
 
     def evaluate(_: Any) -> Metrics:
@@ -161,6 +168,22 @@ def begin(recipe: Finetune, dealt: Dealt, start: Backbone, heads: Probes) -> Beg
         return watched(dealt.targets, said, values, predictor.rules)
 
     return Begun(model, learner, images, evaluate)
+
+
+def _learn(
+    recipe: Finetune, dealt: Dealt, start: Backbone, low: Floor, console: Console, log: Sequence[Sink]
+) -> list[Learned]:
+    """The networks of the run: one, or one a fold, each in a folder of its own."""
+    if recipe.folds < 2:
+        return [train(recipe, begin(recipe, dealt, start, low.train), Path(recipe.out), console, log)]
+    made, folds = list[Learned](), dealt.folds(recipe)
+    for own, one in zip(folds, members(recipe, len(folds)), strict=True):
+        part, learned = own.parts.train, finished(one.out)
+        if learned is None:
+            heads = Probes.fit(own.targets, part.features(start, recipe.size), own.values(part))
+            learned = train(one.recipe, begin(one.recipe, own, start, heads), one.out, console, log, name=one.name)
+        made.append(learned)
+    return made
 
 
 def _probed(
@@ -185,10 +208,11 @@ def _refit(
 
 
 def _measure(
-    recipe: Finetune, dealt: Dealt, learned: Learned, held: tuple[Floats, Floats], low: Floor, console: Console
-) -> Tuned:
+    recipe: Finetune, dealt: Dealt, learned: Sequence[Learned], held: tuple[Floats, Floats], low: Floor,
+    console: Console,
+) -> Tuned:  # fmt: skip
     """Decide how to answer by images that were held out, and judge that once on the test images."""
-    predictor = answering(recipe, learned.model, dealt)
+    predictor = answering(recipe, [one.model for one in learned], dealt)
     own = recipe.tune != "probe" and not recipe.refit  # held-out answers are those of this network
     rules = decide(dealt.targets, *held, way=recipe.decide, coverage=recipe.coverage, temper=own)
     for words in (words for rule in rules.values() for words in rule.words):

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from visionft import checkpoint, config, parallel
+from visionft import config, parallel
 from visionft.arrays import Floats
 from visionft.atomic import replace
 from visionft.log import Console
 from visionft.retention import forgotten
 from visionft.retention.chapter import chapter
 from visionft.retention.forgotten import Before, Forgetting
-from visionft.tasks.seal import about, keep_adapter
+from visionft.tasks.seal import about, finish, keep_adapters
 
 from .chapter import write
 from .judge import cost
@@ -25,9 +24,8 @@ from .run import Tuned
 
 def seal(done: Tuned, console: Console, *, before: Before | None = None) -> None:
     """Write a run that has been measured; what is forgotten of `before` is measured here, on plain weights."""
-    out, model = done.out, done.learned.model
-    if model.backbone.adapter is not None:
-        keep_adapter(out, model, console)
+    out = done.out
+    keep_adapters(out, done.learned, console)
     parallel.wait()
     if parallel.rank():
         return
@@ -37,8 +35,7 @@ def seal(done: Tuned, console: Console, *, before: Before | None = None) -> None
     replace(out / "answers.safetensors", lambda file: save_file({**tensors, "test/truth": truth}, file))
     if done.recipe.report:
         write(done, more=[partial(chapter, found=lost)] if lost else [])
-    checkpoint.finish(out, model, _info(done) | ({"forgetting": lost.facts()} if lost else {}))
-    shutil.rmtree(out / "refit" / "resume", ignore_errors=True)
+    finish(out, done.learned, _info(done) | ({"forgetting": lost.facts()} if lost else {}))
 
 
 def _forgotten(done: Tuned, before: Before, console: Console) -> Forgetting:
@@ -54,7 +51,7 @@ def _forgotten(done: Tuned, before: Before, console: Console) -> Forgetting:
 
 def _info(done: Tuned) -> dict[str, Any]:
     name, options = config.named(done.recipe.task, "task")
-    return about(done.recipe, done.dealt.parts, str(done.predictor.model.backbone.loaded), done.learned) | {
+    return about(done.recipe, done.dealt.parts, str(done.predictor.model.backbone.loaded), done.learned[0]) | {
         "task": {"name": name, **options, "targets": [target.facts() for target in done.dealt.targets]},
         "metrics": done.metrics,
         "rules": {column: rule.facts() for column, rule in done.predictor.rules.items()},

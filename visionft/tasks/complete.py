@@ -19,8 +19,6 @@ def complete(recipe: Finetune) -> Finetune:
     if recipe.target is not None or config.named(recipe.task, "task")[0] == "heads":
         raise ConfigError("this learns one label an image; columns (target=) are learnt by `visionft finetune`")
     remedies.check(recipe)
-    if recipe.folds > 1 and recipe.refit:
-        raise ConfigError("folds and refit exclude each other: every training image is in most folds already")
     return budgeted(recipe)
 
 
@@ -33,6 +31,8 @@ def refitting(recipe: Finetune, best: int, more: float) -> Finetune:
 def budgeted(recipe: Finetune) -> Finetune:
     """The recipe with a budget, whatever it learns. Raises ConfigError for keys that cannot be."""
     tuning.check(recipe.tune)
+    if recipe.folds > 1 and recipe.refit:
+        raise ConfigError("folds and refit exclude each other: every training image is in most folds already")
     adapted = recipe.adapter != "none"
     if adapted:
         check(recipe.adapter)

@@ -134,6 +134,28 @@ def probed(recipe: Finetune, parts: Parts, start: Backbone) -> Probe | None:
     return fit_probe(features, parts.train.labels, classes=len(parts.train.table.classes))
 
 
+class Member(NamedTuple):
+    """One network of several: its recipe, the folder that resumes it, and its name."""
+
+    recipe: Finetune
+    out: Path
+    name: str
+
+
+def members(recipe: Finetune, count: int) -> list[Member]:
+    """The networks of an ensemble: each has a seed of its own and an equal share of the minutes."""
+    own, out = dataclasses.replace(recipe, minutes=recipe.minutes and recipe.minutes / count), Path(recipe.out)
+    return [
+        Member(dataclasses.replace(own, seed=recipe.seed + at), out / f"fold-{at}", f"network {at + 1} of {count}")
+        for at in range(count)
+    ]
+
+
+def finished(out: Path) -> Learned | None:
+    """The network of a folder, where it was finished before the rest of its run was interrupted."""
+    return Learned.of(network(out), runs.info(out)) if (out / "run.json").is_file() else None
+
+
 def learn(
     recipe: Finetune, parts: Parts, start: Backbone, head: Probe | None, out: Path, console: Console,
     log: Sequence[Sink], *, choose: bool = True, name: str = "fine-tuning",
@@ -142,8 +164,8 @@ def learn(
 
     Without `choose` nothing is kept back: it trains as long as the recipe says and keeps its end.
     """
-    if (out / "run.json").is_file():  # finished before the rest of the run was interrupted
-        return Learned.of(network(out), runs.info(out))
+    if learned := finished(out):
+        return learned
     return train(recipe, begin(recipe, parts, start, head), out, console, log, choose=choose, name=name)
 
 

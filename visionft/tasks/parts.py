@@ -69,10 +69,13 @@ class Parts:
         """The same with nothing kept back to choose by: train holds val, too."""
         return replace(self, places={**self.places, "train": [*self.places["train"], *self.places["val"]]})
 
-    def folds(self, recipe: Finetune) -> list[Parts]:
-        """Train dealt to folds: each in turn is what one network's choices look at while it learns from the others."""
+    def folds(self, recipe: Finetune, table: Table | None = None) -> list[Parts]:
+        """Train dealt to folds: each in turn is what one network's choices look at while it learns from the others.
+
+        `table` has the records of train in their order, with other strata.
+        """
         train = self.places["train"]
-        dealt = split.folds(self.train.table, recipe.folds, seed=recipe.seed, by_group=recipe.by_group)
+        dealt = split.folds(table or self.train.table, recipe.folds, seed=recipe.seed, by_group=recipe.by_group)
         made = []
         for fold in dealt:
             out = set(fold)

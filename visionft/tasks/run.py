@@ -22,7 +22,7 @@ from visionft.retention.retained import retained
 
 from .complete import complete, refitting
 from .floor import Floor, Held, measure_floor
-from .learn import Learned, attach, begin, build, learn, probed, solved, start_of
+from .learn import Learned, attach, begin, build, learn, members, probed, solved, start_of
 from .measure import Finetuned, asked, judge, line, measure
 from .parts import Parts
 from .seal import seal
@@ -107,15 +107,10 @@ def _learn(
     out = Path(recipe.out)
     if not folds:
         return [learn(recipe, parts, start, low.train if recipe.tune != "full" else None, out, console, log)]
-    own = dataclasses.replace(recipe, minutes=recipe.minutes and recipe.minutes / len(folds))
-    made = []
-    for at, part in enumerate(folds):
-        seeded = dataclasses.replace(own, seed=recipe.seed + at)
-        name = f"network {at + 1} of {len(folds)}"
-        made.append(
-            learn(seeded, part, start, probed(recipe, part, start), out / f"fold-{at}", console, log, name=name)
-        )
-    return made
+    return [
+        learn(one.recipe, part, start, probed(recipe, part, start), one.out, console, log, name=one.name)
+        for part, one in zip(folds, members(recipe, len(folds)), strict=True)
+    ]
 
 
 def _refit(

@@ -35,11 +35,8 @@ def seal(done: Finetuned, console: Console, *, ladder: Rows = (), before: Before
 
     What is forgotten of `before` is measured here, where an adapter has become part of plain weights if it can.
     """
-    out, several = done.out, len(done.learned) > 1
-    names = [f"fold-{at}" for at in range(len(done.learned))] if several else ["."]
-    for name, found in zip(names, done.learned, strict=True):
-        if found.model.backbone.adapter is not None:
-            keep_adapter(out / name, found.model, console)
+    out = done.out
+    keep_adapters(out, done.learned, console)
     parallel.wait()
     if parallel.rank():
         return
@@ -49,13 +46,24 @@ def seal(done: Finetuned, console: Console, *, ladder: Rows = (), before: Before
         chapters.finetuning_report(done, ladder=ladder, more=[partial(chapter, found=lost)] if lost else [])
     info = _info(done) | ({"ladder": list(ladder)} if ladder else {})
     info |= {"forgetting": lost.facts()} if lost else {}
-    if not several:
-        checkpoint.finish(out, done.learned[0].model, info)
+    finish(out, done.learned, info)
+
+
+def finish(out: Path, learned: Sequence[Learned], info: dict[str, Any]) -> None:
+    """Write the network of a run, or its networks, each a run of its own, and run.json last."""
+    if len(learned) == 1:
+        checkpoint.finish(out, learned[0].model, info)
     else:
-        for name, found in zip(names, done.learned, strict=True):
+        names = folders(learned)
+        for name, found in zip(names, learned, strict=True):
             checkpoint.finish(out / name, found.model, _of_one(info, found))
         checkpoint.seal(out, {**info, "networks": names})
     shutil.rmtree(out / "refit" / "resume", ignore_errors=True)
+
+
+def folders(learned: Sequence[Learned]) -> list[str]:
+    """Where the networks of a run lie in its folder."""
+    return ["."] if len(learned) == 1 else [f"fold-{at}" for at in range(len(learned))]
 
 
 def _forgotten(done: Finetuned, before: Before, console: Console) -> Forgetting:
@@ -86,7 +94,7 @@ def recall(recipe: Finetune, parts: Parts, features: Mapping[str, Tensor]) -> Fi
 
 def _of_one(info: Mapping[str, Any], found: Learned) -> dict[str, Any]:
     """The run.json of one network of an ensemble: less what is true of the mean only."""
-    mean = ("metrics", "decision", "seconds", "phases", "ladder")
+    mean = ("metrics", "decision", "rules", "seconds", "phases", "ladder", "forgetting")
     return {key: value for key, value in info.items() if key not in mean} | found.facts()
 
 
@@ -98,14 +106,17 @@ def _answers(done: Finetuned) -> dict[str, Tensor]:
     return {name: tensor.contiguous().clone() for name, tensor in {**answers, **labels}.items()}
 
 
-def keep_adapter(out: Path, model: Any, console: Console) -> None:
-    """Write the adapter as a folder of its own, and leave a plain network where its weights can say the same."""
-    backbone = model.backbone
-    if parallel.rank() == 0:
-        adapters.save(out / "adapter", backbone.net, backbone.adapter, model.head)
-    if backbone.adapter.merges:
-        merge(backbone)
-        console.say(f"the adapter is merged into plain weights, and kept apart in {out / 'adapter'}")
+def keep_adapters(out: Path, learned: Sequence[Learned], console: Console) -> None:
+    """Write adapters as folders of their own, and leave plain networks where their weights can say the same."""
+    for name, model in zip(folders(learned), (found.model for found in learned), strict=True):
+        backbone, own = model.backbone, out / name / "adapter"
+        if backbone.adapter is None:
+            continue
+        if parallel.rank() == 0:
+            adapters.save(own, backbone.net, backbone.adapter, model.head)
+        if backbone.adapter.merges:
+            merge(backbone)
+            console.say(f"the adapter is merged into plain weights, and kept apart in {own}")
 
 
 def _info(done: Finetuned) -> dict[str, Any]:
