@@ -55,9 +55,14 @@ def estimate(objective: Objective, data: Any, recipe: Recipe, images: int = SAMP
     return Estimate(precision, per_image, steps, seconds, 4 * (weights * (2 + moments) + fixed) + live)
 
 
-def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
-    """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory."""
+def plan(objective: Objective, data: Any, recipe: Recipe, *, trainings: int = 1, shared: bool = False) -> list[str]:
+    """Lines for `--dry-run`: the resolved recipe, the layer groups with their rates, steps, time and memory.
+
+    `trainings` of this kind follow each other; where the budget is a time, they may have `shared` it.
+    """
     found = estimate(objective, data, recipe)
+    seconds = found.seconds * (1 if shared and not found.steps else trainings)
+    several = f" for {trainings} trainings, one after the other" if trainings > 1 else ""
     groups = tuning.groups(objective, recipe)
     rows = [
         f"  {name:<72} {rate:>9} {tensors:>5} tensors {n / 1e6:>8.2f} M"
@@ -73,7 +78,7 @@ def plan(objective: Objective, data: Any, recipe: Recipe) -> list[str]:
         f"start: {objective.backbone.loaded}",
         f"precision: {found.precision}",
         f"steps: {found.steps or 'by the clock'} of {recipe.batch} images, {len(data)} images",
-        f"time: about {clock(found.seconds)} ({speed})",
+        f"time: about {clock(seconds)}{several} ({speed})",
         f"memory: about {found.memory / 2**20:.0f} MiB for weights, moments and activations, beside the decoded images",
         "nothing was written.",
     ]

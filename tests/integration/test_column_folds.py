@@ -102,3 +102,8 @@ def test_adapters_of_several_networks_are_kept_apart(parts, tmp_path):
 def test_folds_and_a_refit_exclude_each_other(parts, tmp_path):
     with pytest.raises(vf.ConfigError, match="exclude each other"):
         vf.finetune(str(parts), **WORDS, refit=True, out=str(tmp_path))
+
+
+def test_a_dry_run_counts_every_network(parts, tmp_path):
+    lines = vf.finetune(str(parts), **WORDS, dry_run=True, out=str(tmp_path / "no"))
+    assert any("for 3 trainings, one after the other" in line for line in lines)

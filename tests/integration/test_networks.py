@@ -177,3 +177,22 @@ def test_keys_that_contradict_each_other_are_refused_before_any_work(labelled, t
     with pytest.raises(ConfigError, match=why):
         vf.finetune(str(labelled), out=str(tmp_path / "no"), **WORDS, **words)
     assert not (tmp_path / "no").exists()
+
+
+def estimate(lines: list[str]) -> tuple[int, str]:
+    """Steps of one training, and what is said of the time."""
+    said = dict(line.split(": ", 1) for line in lines if line.startswith(("steps: ", "time: ")))
+    return int(said["steps"].split()[0]), said["time"]
+
+
+def test_a_dry_run_counts_every_training_of_an_ensemble_and_of_a_refit(labelled, tmp_path):
+    words = {**WORDS, "dry_run": True, "out": str(tmp_path / "no")}
+    words = {key: value for key, value in words.items() if key != "steps"} | {"epochs": 8}
+    one, _ = estimate(vf.finetune(str(labelled), **words))
+    each, several = estimate(vf.finetune(str(labelled), folds=4, **words))
+    assert each == pytest.approx(0.75 * one, abs=1.5) and "for 4 trainings, one after the other" in several
+    _, twice = estimate(vf.finetune(str(labelled), refit=True, **words))
+    assert "for 2 trainings" in twice
+    timed = {key: value for key, value in words.items() if key != "epochs"} | {"minutes": 3.0}
+    lines = vf.finetune(str(labelled), folds=4, **timed)
+    assert any(line.startswith("time: about 3 min 00 s for 4 trainings") for line in lines)

@@ -23,7 +23,7 @@ from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
 from visionft.retention import forgotten, remedies
-from visionft.tasks.complete import budgeted, refitting
+from visionft.tasks.complete import budgeted, refitting, repeated
 from visionft.tasks.heads import Heads
 from visionft.tasks.learn import (
     Begun,
@@ -119,10 +119,10 @@ def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     recipe, console = complete(recipe), console or Console()
     dealt, start = Dealt.of(recipe, console, dry=True), start_of(recipe)
     remedies.suits(recipe, start)
-    model, training = build(recipe, dealt, start)
+    model, training = build(recipe, dealt.folds(recipe)[0] if recipe.folds > 1 else dealt, start)
     learner, images = remedies.kept(recipe, model, training, dealt.parts.retained)
     attach(recipe, model)
-    return plan(learner, images, recipe)
+    return plan(learner, images, recipe, **repeated(recipe))
 
 
 def build(recipe: Finetune, dealt: Dealt, start: Backbone) -> tuple[Heads, Views]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from visionft import config, objective, tuning
 from visionft.adapters.attach import check
@@ -20,6 +21,12 @@ def complete(recipe: Finetune) -> Finetune:
         raise ConfigError("this learns one label an image; columns (target=) are learnt by `visionft finetune`")
     remedies.check(recipe)
     return budgeted(recipe)
+
+
+def repeated(recipe: Finetune) -> dict[str, Any]:
+    """For `plan`: how many trainings a run takes, and whether they share its minutes."""
+    folds = recipe.folds > 1
+    return {"trainings": recipe.folds if folds else 1 + recipe.refit, "shared": folds}
 
 
 def refitting(recipe: Finetune, best: int, more: float) -> Finetune:

@@ -20,7 +20,7 @@ from visionft.recipe import Finetune
 from visionft.retention import forgotten, remedies
 from visionft.retention.retained import retained
 
-from .complete import complete, refitting
+from .complete import complete, refitting, repeated
 from .floor import Floor, Held, measure_floor
 from .learn import Learned, attach, begin, build, learn, members, probed, solved, start_of
 from .measure import Finetuned, asked, judge, line, measure
@@ -86,8 +86,9 @@ def rehearse(recipe: Finetune, *, console: Console | None = None) -> list[str]:
     recipe, console = complete(recipe), console or Console()
     ready = prepare(recipe, console, labelled=True, dry=True)
     parts = dataclasses.replace(Parts.deal(ready, recipe), retained=retained(recipe, console, dry=True))
-    begun = begin(recipe, parts, start_of(recipe), None)
-    return plan(begun.learner, begun.images, recipe)
+    first = parts.folds(recipe)[0] if recipe.folds > 1 else parts
+    begun = begin(recipe, first, start_of(recipe), None)
+    return plan(begun.learner, begun.images, recipe, **repeated(recipe))
 
 
 def open_run(recipe: Finetune, parts: Parts, start: Backbone, images: str, console: Console) -> None:
