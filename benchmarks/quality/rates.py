@@ -24,10 +24,9 @@ from visionft.kernels import keep_memory
 from visionft.recipe import Optim
 
 LITE = ("tf_efficientnet_lite0", "package:efficientnet-lite0")
+SIAMESE = ("simclr", "vicreg", "dino", "byol", "simsiam", "swav", "barlow", "mocov3", "densecl")
 CASES = {
-    "simclr-resnet18": Case("simclr", "resnet18", 64),
-    "vicreg-resnet18": Case("vicreg", "resnet18", 64),
-    "dino-resnet18": Case("dino", "resnet18", 64),
+    **{f"{name}-resnet18": Case(name, "resnet18", 64) for name in SIAMESE},
     "simclr-vit": Case("simclr", "vit_tiny_patch16_224", 64),
     "mae-vit": Case("mae", "vit_tiny_patch16_224", 96),
     "simclr-lite0": Case("simclr", LITE[0], 64, weights=LITE[1]),
