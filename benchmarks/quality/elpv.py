@@ -53,7 +53,8 @@ def main() -> None:
             if "ladder" in words.parts:
                 rows += ladder_rows(seed, Path(place) / f"ladder-{seed}", words)
             said = f"--parts {' '.join(words.parts)} --seeds {words.seeds} --epochs {words.epochs:g}"
-            print(write("elpv", rows, f"python -m benchmarks.quality.elpv {said}", by="stage"), f"after seed {seed}")
+            said += f" --size {words.size} --backbone {words.backbone}{' --all' if words.all else ''}"
+            print(write("elpv", rows, f"python -m benchmarks.quality.elpv {said}", by="case"), f"after seed {seed}")
     for stage in dict.fromkeys(row["stage"] for row in rows):
         values = [row["accuracy"] for row in rows if row["stage"] == stage]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
