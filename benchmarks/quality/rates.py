@@ -29,6 +29,7 @@ CASES = {
     **{f"{name}-resnet18": Case(name, "resnet18", 64) for name in SIAMESE},
     "simclr-vit": Case("simclr", "vit_tiny_patch16_224", 64),
     "mae-vit": Case("mae", "vit_tiny_patch16_224", 96),
+    "simclr-lite0-random": Case("simclr", LITE[0], 64),
     "simclr-lite0": Case("simclr", LITE[0], 64, weights=LITE[1]),
     "vicreg-lite0": Case("vicreg", LITE[0], 64, weights=LITE[1]),
     "dino-lite0": Case("dino", LITE[0], 64, weights=LITE[1]),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 LOW = 2.5  # an effective rank below this says little about images, whatever the width
 ADVICE = "try a third of the learning rate"
+FOUND = 0.5  # a retrieval from which on it need not rise any more
 FEWEST = 16  # samples or dimensions, below which a rank judges nothing
 
 
@@ -77,10 +78,14 @@ def describe(z1: Tensor, z2: Tensor) -> dict[str, float]:
     }
 
 
-def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int, remedy: str = "") -> tuple[str, bool]:
+def verdict(
+    history: Sequence[Mapping[str, float]], dim: int, samples: int, remedy: str = "", pairs: bool = True
+) -> tuple[str, bool]:
     """Say in plain words how the embeddings fare, and whether to stop; `history` is what `describe` said, oldest first.
 
-    `remedy` is what the objective advises beside a lower rate.
+    `remedy` is what the objective advises beside a lower rate; `pairs` says that it brings views of an image together,
+    so that a rank which rises while they find each other no better is noise (measured: EfficientNet-Lite0 from random
+    weights, 121 steps of SimCLR, rank 19 to 75, retrieval .07 to .03, and a probe that lost 7 points).
 
     Collapse is a fall, not a low number: random weights and few images start low. Two falls count, each only if it is
     measured twice in a row. To a point: the rank above 1, that of a constant, is a tenth of its peak, and the rank is
@@ -108,6 +113,10 @@ def verdict(history: Sequence[Mapping[str, float]], dim: int, samples: int, reme
         return f"narrower: {now}, {then}; ordinary early on, it should rise again", False
     if last < LOW and last < 2 * max(first, 1):
         return f"low: {now}, {then}; little has been learnt yet", False
+    found, at_first = history[-1]["retrieval"], history[0]["retrieval"]
+    if pairs and found <= at_first and found < FOUND:
+        met = f"{found:.0%} of images find their second view, {at_first:.0%} at the start"
+        return f"nothing learnt yet: {met}; train longer, or begin with weights", False
     return f"healthy: {now}, {then}", False
 
 

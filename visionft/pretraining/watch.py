@@ -15,7 +15,7 @@ from visionft.precision import inference
 from visionft.train import Metrics, Stop
 
 IMAGES = 128  # held out: enough to see a collapse, few enough to cost little
-JUDGED = ("effective_rank", "top_share")
+JUDGED = ("effective_rank", "top_share", "retrieval")
 Pair = tuple[Tensor, Tensor]
 SHARE = 0.02  # of the training time that watching may take
 
@@ -56,7 +56,8 @@ class Watch:
 
     def judge(self, objective: Objective, dim: int) -> bool:
         """Put what was measured so far, of projections of `dim` features, into words; whether it is a collapse."""
-        self.verdict, collapsed = representation.verdict(self.history, dim, len(self.held), objective.remedy)
+        how = len(self.held), objective.remedy, objective.collapses
+        self.verdict, collapsed = representation.verdict(self.history, dim, *how)
         return collapsed
 
     @torch.no_grad()

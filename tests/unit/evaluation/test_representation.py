@@ -90,7 +90,8 @@ def test_describe_survives_embeddings_that_are_not_finite_and_the_verdict_stops(
 
 def judge(ranks: list[float], dim: int = 512, samples: int = 2048, top_shares: list[float] | None = None):
     shares = top_shares or [0.4] * len(ranks)
-    history = [{"effective_rank": rank, "top_share": share} for rank, share in zip(ranks, shares, strict=True)]
+    names = "effective_rank", "top_share", "retrieval"
+    history = [dict(zip(names, (*pair, 1.0), strict=True)) for pair in zip(ranks, shares, strict=True)]
     return health.verdict(history, dim, samples)
 
 
@@ -135,6 +136,18 @@ def test_images_that_differ_by_brightness_only_start_on_a_line_and_are_no_collap
 def test_the_rank_is_judged_against_what_the_samples_allow():
     assert judge([90.0, 80.0], dim=512, samples=100)[0] == "healthy: effective rank 80 of 100, 90 at the start"
     assert judge([7.0, 1.0, 1.0], dim=512, samples=8) == ("too few to judge: effective rank 1.0 of 8", False)
+
+
+def test_views_that_find_each_other_no_better_than_at_the_start_show_that_nothing_was_learnt():
+    seen = [{"effective_rank": 19.0, "top_share": 0.3, "retrieval": 0.07}]
+    blind, wise = ({"effective_rank": 75.0, "top_share": 0.2, "retrieval": share} for share in (0.03, 0.08))
+    words, stop = health.verdict([*seen, blind], 128, 128)
+    assert words.startswith("nothing learnt yet: 3% of images find their second view, 7% at the start")
+    assert not stop
+    assert health.verdict([*seen, wise], 128, 128)[0].startswith("healthy")
+    assert health.verdict([*seen, blind], 128, 128, pairs=False)[0].startswith("healthy")  # a masked objective
+    full = [row | {"retrieval": 0.98 - 0.01 * at} for at, row in enumerate((*seen, blind))]
+    assert health.verdict(full, 128, 128)[0].startswith("healthy")  # there is little left to find
 
 
 def test_embeddings_that_contract_are_called_a_collapse():
