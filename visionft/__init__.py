@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from .backbone import Backbone
     from .errors import CheckpointError, ConfigError, DataError, DivergedError, VisionftError, WeightsError
     from .estimator import ImageClassifier, ImageFeatures
+    from .fitted import Stop
     from .inspection.inspector import Inspector
     from .journeys.quickstart import quickstart
     from .objective import Objective, View
     from .recipe import Finetune, Optim, Pretrain, Recipe
     from .tasks.predictor import Predictor
-    from .train import Stop, fit
+    from .train import fit
 
 __version__ = "0.1.0"
 

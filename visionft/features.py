@@ -42,7 +42,10 @@ def features(
 
     Cached on disk under a hash of the weights, the preprocessing and the arithmetic, image by image by content
     (`digests`): a new split, a new order or ten more photos compute only what is new. `store=False` keeps nothing.
+    Raises ValueError where an image has no digest: a scanned table has them all.
     """
+    if not all(digests):
+        raise ValueError("features are kept by content, and an image has no digest; scan the table first")
     folder = cache_root() / "features" / _key(backbone, size)
     known = _read(folder) if store else {}
     used(folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from . import parallel
 from .errors import ConfigError
-from .order import Order
+from .order import Draw, Order
 from .prefetch import ahead
 from .recipe import Recipe
 
@@ -56,8 +58,16 @@ class Feed:
 
     def sample(self, images: int) -> Batch:
         """A small real batch, to measure on."""
-        collate = getattr(self.data, "collate", default_collate)
-        batch = collate([self.data[draw] for draw in self._order(0).of(0)[:images]])
+        return self._collated(self._order(0).of(0)[:images])
+
+    def opening(self, images: int) -> Iterator[Batch]:
+        """The run's first batches, part by part: so many images over all processes, or all if there are fewer."""
+        parts = math.ceil(min(images, len(self.data)) / (self.share * parallel.world()))
+        for draws in itertools.islice(self._order(0), parts):
+            yield self._collated(draws)
+
+    def _collated(self, draws: Iterable[Draw]) -> Batch:
+        batch = getattr(self.data, "collate", default_collate)([self.data[draw] for draw in draws])
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _order(self, step: int) -> Order:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import config, plugins
 from .data.records import Table
+from .errors import ConfigError
 
 OBJECTIVES = {
     "simclr": "visionft.pretraining.simclr:SimCLR",
@@ -44,6 +45,10 @@ class View:
     count: int | None = None
     share: float = 1.0  # side of the image relative to the recipe's size
     scale: tuple[float, float] | None = None  # area of the random crop; None leaves the policy's own
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ConfigError(f"a view of count={self.count} images makes no sense; leave it out of the objective")
 
 
 class Objective(nn.Module):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -62,6 +63,23 @@ def agree(value: float) -> float:
     said = torch.tensor([value], dtype=torch.float64, device=_device())
     td.broadcast(said, 0)
     return float(said)
+
+
+def told(value: Any) -> Any:
+    """What process 0 says, in any length: numbers, strings, lists and dicts, as JSON keeps them."""
+    if world() == 1:
+        return value
+    said = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(_device())
+    length = int(agree(float(len(said))))
+    said = said if rank() == 0 else said.new_empty(length)
+    td.broadcast(said, 0)
+    return json.loads(bytes(said.cpu().tolist()))
+
+
+def follow(state: Mapping[str, Tensor]) -> None:
+    """Take over process 0's values of these tensors, in place."""
+    for tensor in state.values() if world() > 1 else ():
+        td.broadcast(tensor, 0)
 
 
 def any_of(claim: bool) -> bool:

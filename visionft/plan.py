@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from . import config, tuning
+from . import config, norms, tuning
 from .log import clock
 from .objective import Objective
 from .order import Draw
@@ -37,17 +38,18 @@ def estimate(objective: Objective, data: Any, recipe: Recipe, images: int = SAMP
     """Time a few steps of so many images on a copy of the objective, frozen as the recipe says, without evaluations."""
     twin = copy.deepcopy(objective)
     groups = tuning.groups(twin, recipe)
-    tuning.settle(twin, norms_stay=tuning.norms_stay(objective, recipe))
+    norms.settle(twin, stay=norms.stay(objective, recipe))
     count = min(images, len(data))
     device = torch.device("cpu")
     batch = {key: value.to(device) for key, value in data.collate([data[Draw(i)] for i in range(count)]).items()}
-    precision = Precision.choose(
-        "auto" if recipe.precision == "auto" else recipe.precision, twin, lambda n: batch, device
+    timed = Precision.choose("auto", twin, lambda n: batch, device)
+    precision = (
+        timed if recipe.precision == "auto" else Precision.choose(recipe.precision, twin, lambda n: batch, device)
     )
-    per_image = (min(precision.measured.values()) if precision.measured else _seconds(twin, batch)) / count
+    per_image = timed.measured["bf16" if precision.bf16 else "fp32"] / count
     steps = total_steps(recipe, len(data))
-    by_steps = (steps or 0) * recipe.batch * per_image * cost(recipe.grow)
-    seconds = recipe.minutes * 60 if recipe.minutes and not steps else by_steps
+    by_steps = steps * recipe.batch * per_image * cost(recipe.grow) if steps else math.inf
+    seconds = min(by_steps, recipe.minutes * 60 if recipe.minutes else math.inf)  # whichever ends it first
     weights = sum(p.numel() for g in groups for p in g["params"])
     fixed = sum(p.numel() for p in twin.parameters()) - weights
     moments = 2 if recipe.optim.name == "adamw" else 1
@@ -82,11 +84,6 @@ def plan(objective: Objective, data: Any, recipe: Recipe, *, trainings: int = 1,
         f"memory: about {found.memory / 2**20:.0f} MiB for weights, moments and activations, beside the decoded images",
         "nothing was written.",
     ]
-
-
-def _seconds(objective: nn.Module, batch: dict[str, Any]) -> float:
-    measured = Precision.choose("auto", objective, lambda n: batch, torch.device("cpu")).measured
-    return measured["fp32"]
 
 
 def activations(objective: nn.Module, batch: dict[str, Any], precision: Precision) -> float:

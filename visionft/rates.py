@@ -21,10 +21,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from . import tuning
 from .errors import DivergedError
+from .fitted import Metrics, Stop
 from .objective import Objective
 from .optim import share_at
 from .recipe import Recipe
-from .train import Metrics, Stop, fit
+from .train import fit
 
 Curve = npt.NDArray[np.float64]
 WIDTH = 3.0  # steps, of the Gaussian that smooths the losses

@@ -11,7 +11,11 @@ from .config import key
 from .errors import ConfigError
 
 KEPT = 1.5  # decoded images keep a short side of this many times the model's
-NORMS = "frozen keeps statistics and affine weights of batch norms; auto does so if they come with the weights"
+BatchNorm = Literal["auto", "train", "frozen", "recalibrate"]
+NORMS = (
+    "frozen keeps statistics and affine weights of batch norms; auto does so if they come with the weights; "
+    "recalibrate trains them, and measures their statistics on training images before every evaluation and at the end"
+)
 
 
 def within(recipe: Any, *names: str, **bounds: float) -> None:
@@ -68,14 +72,14 @@ class Recipe:
     tune: Any = key(
         "full", "what learns: full, probe, last:K, stage:K, layerwise, layerwise:R, gradual, or a table {pattern: rate}"
     )
-    batchnorm: Literal["auto", "train", "frozen"] = key("train", NORMS)
+    batchnorm: BatchNorm = key("train", NORMS)
     sampler: Literal["natural", "balanced"] = key(
         "natural", "balanced draws every class as often as every other; a rare image then comes more often"
     )
     ema: float = key(0.0, "evaluate and save an average of the weights over this last share of the run; 0 is off")
     grow: float = key(1.0, "begin with images of this share of the size and grow to all of it in thirds of the run")
     log_every: int = key(10, "steps between lines of metrics.jsonl")
-    eval_every: int = key(0, "steps between evaluations; 0 evaluates ten times a run")
+    eval_every: int = key(0, "steps between evaluations; 0: ten times a run, pretraining as often as costs little")
     save_every: int = key(0, "steps between checkpoints; 0 saves at evaluations")
     metric: str = key("loss", "what early stopping and the best checkpoint watch; names with 'loss' in them go down")
     tensorboard: bool = key(False, "also write event files into the run folder (extra tensorboard)")
@@ -149,7 +153,7 @@ class Pretrain(Images, Recipe):
     views: dict[str, Any] = key({}, "overrides of the objective's views, e.g. views.crops.count=4")
     bad: Literal["error", "skip"] = key("skip", "what to do with files that cannot be decoded")
     probe: Any = key(None, "a small labelled source; kNN and linear probe are reported on it")
-    batchnorm: Literal["auto", "train", "frozen"] = key("auto", NORMS)
+    batchnorm: BatchNorm = key("auto", NORMS)
     average: bool = key(True, "average the weights of start and end when starting from pretrained ones")
     out: str = key("runs/pretrain", "the run folder; an unfinished run in it is resumed")
 
@@ -207,7 +211,7 @@ class Finetune(Images, Recipe):
     retained: Any = key(
         None, "images of what is to be kept, labels or not: half for remedies, half to report on what was forgotten"
     )
-    batchnorm: Literal["auto", "train", "frozen"] = key("frozen", NORMS)
+    batchnorm: BatchNorm = key("frozen", NORMS)
     batch: int = key(32, "images per optimizer step, over all processes")
     epochs: float | None = key(None, "passes over the data; 10 when neither steps nor minutes is given")
     metric: str = key(

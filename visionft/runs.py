@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,19 @@ from .errors import CheckpointError, ConfigError, nearest
 from .log import Sink, fan, file_sink, tensorboard_sink
 
 
-def begin(out: Path, recipe: Any, images: str = "") -> None:
+def begin(out: Path, recipe: Any, images: str = "", *, grows: Collection[str] = ()) -> None:
     """Open a run folder for this recipe: a new one, or an unfinished run of the very same recipe on the same images.
 
     Raises ConfigError when the folder holds a finished run, or an unfinished one of another recipe or other images
     (`images` is their fingerprint). A run that left nothing but its recipe has nothing to lose: any other may follow.
+    The keys that `grows` names may differ: what they asked for before is a part of what they ask for now.
     """
     if parallel.rank() == 0:
-        _begin(out, recipe, images)
+        _begin(out, recipe, images, grows)
     parallel.wait()
 
 
-def _begin(out: Path, recipe: Any, images: str) -> None:
+def _begin(out: Path, recipe: Any, images: str, grows: Collection[str]) -> None:
     file, wanted = out / "recipe.yaml", config.plain(recipe)
     verb = f"# visionft {type(recipe).__name__.lower()};"
     head = f"{verb} images {images}"
@@ -39,12 +40,13 @@ def _begin(out: Path, recipe: Any, images: str) -> None:
         found, text = _recipe(file)
         if not text.startswith(verb):
             raise ConfigError(f"{out} holds an unfinished run of another verb; {way}")
-        if changed := _differences(found, wanted):
+        if changed := _differences({**found, **{key: wanted[key] for key in grows}}, wanted):
             raise ConfigError(f"{out} holds an unfinished run of another recipe ({'; '.join(changed[:5])}); {way}")
         if not text.startswith(head + "\n"):
             raise ConfigError(f"{out} holds an unfinished run on other images; {way}")
-        checkpoint.clean(out)
-        return
+        if not grows:
+            checkpoint.clean(out)
+            return
     checkpoint.clean(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(file, f"{head}\n{yaml.safe_dump(wanted, sort_keys=False)}")

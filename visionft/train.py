@@ -6,7 +6,6 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP  # noqa: N817  (the name everybody knows)
 from torch.utils.data import Dataset
 
-from . import checkpoint, memory, optim, parallel, tuning
+from . import checkpoint, memory, norms, optim, parallel, tuning
 from .best import Best, Plateau
 from .checkpoint import Checkpoint
 from .errors import ConfigError, DivergedError
 from .feed import Batch, Feed
+from .fitted import Fitted, Metrics, Stop
 from .interrupt import interruptible
 from .kernels import fast_kernels
 from .objective import Objective
@@ -29,34 +29,7 @@ from .precision import Precision
 from .progressive import rehearse, share_at, shrunk
 from .recipe import Recipe
 
-Metrics = dict[str, float]
-
-
-class Stop(Exception):  # noqa: N818  (a request, not an error)
-    """Raised by `evaluate` to end the run here, in order: what was learned so far is kept."""
-
-    def __init__(self, reason: str, metrics: Metrics | None = None) -> None:
-        super().__init__(reason)
-        self.metrics = metrics or {}
-
-
-@dataclass
-class Fitted:
-    """How a run went."""
-
-    steps: int
-    seconds: float
-    stopped: str  # why, when it ended before its time
-    best_step: int  # the step whose weights were kept
-    precision: str
-    lr: float  # the peak
-    metrics: Metrics = field(default_factory=dict)  # of the weights that were kept
-    accumulate: int = 1  # parts that a batch was computed in at the end: more than asked for if memory ran out
-    last: dict[str, Tensor] | None = None  # the weights of the last step, where those of the best were kept
-
-    def facts(self) -> dict[str, Any]:
-        """Everything but weights, as plain JSON values."""
-        return {name: value for name, value in vars(self).items() if name != "last"}
+TIMES = 10  # evaluations of a run, unless it says how often
 
 
 def fit(
@@ -93,10 +66,10 @@ def fit(
                 log(run.step, {"accumulate": float(run.feed.parts)})  # memory ran out
             if run.due(recipe.log_every):
                 log(run.step, parallel.mean({k: float(v) for k, v in losses.items()}) | run.lap())
-            if run.due(run.eval_every) and evaluate is not None:
+            if run.judged and evaluate is not None:
                 log(run.step, run.examine(evaluate))
             asked = parallel.any_of(signalled())
-            if out is not None and (run.due(recipe.save_every or run.eval_every) or asked):
+            if out is not None and (asked or (run.due(recipe.save_every) if recipe.save_every else run.judged)):
                 run.save(out)
             if asked:
                 raise KeyboardInterrupt(f"stopped after step {run.step}; the same command goes on from here")
@@ -120,7 +93,9 @@ class Run:
         self.average = optim.Average(objective, recipe.ema) if recipe.ema else None
         self.best, self.precision = Best(recipe.metric, recipe.patience), Precision()
         self.plateau = Plateau(recipe)
-        self.step, self.stopped, self.progress = 0, "", 0.0
+        self.settle = functools.partial(norms.settle, objective, stay=norms.stay(objective, recipe))
+        self.recalibrate = norms.recalibration(objective, self.feed, recipe)
+        self.step, self.stopped, self.progress, self.earlier = 0, "", 0.0, 0.0
         self.rehearsed: tuple[float, ...] = ()
 
     def begin(self, found: Checkpoint | None) -> None:
@@ -138,10 +113,6 @@ class Run:
         self.feed.begin(self.step)
         self.progress = self.clock.progress(self.step)
 
-    def settle(self) -> None:
-        """Every module in the mode that it trains in."""
-        tuning.settle(self.objective, norms_stay=tuning.norms_stay(self.objective, self.recipe))
-
     def thaw(self) -> bool:
         """Let what is due to learn by now learn; says whether there was any."""
         found = tuning.thaw(self.optimizer, self.progress)
@@ -155,9 +126,12 @@ class Run:
         return bool(self.stopped) or self.progress >= 1
 
     @property
-    def eval_every(self) -> int:
-        """Steps between evaluations."""
-        return self.recipe.eval_every or max(1, (self.clock.total or 500) // 10)
+    def judged(self) -> bool:
+        """Whether an evaluation is due: every so many steps or ten times a run, and at the end."""
+        total = self.clock.total
+        if not self.recipe.eval_every and not total:  # by the clock
+            return self.over or int(TIMES * self.progress) > int(TIMES * self.earlier)
+        return self.due(self.recipe.eval_every or max(1, (total or 0) // TIMES))
 
     def due(self, every: int) -> bool:
         """Whether what happens every so many steps, and at the end, happens now."""
@@ -185,7 +159,7 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.progress = self.clock.progress(self.step)
+        self.earlier, self.progress = self.progress, self.clock.progress(self.step)
         self.objective.after_step(self.progress)
         if self.average:
             self.average.update(self.objective, self.progress)
@@ -241,6 +215,7 @@ class Run:
         """Evaluate what would be kept, on process 0, and agree on whether to go on."""
         metrics: Metrics = {}
         with optim.swapped(self.objective, self.average.state if self.average else None):
+            self.recalibrate()
             self.objective.eval()
             if parallel.rank() == 0:
                 try:
@@ -287,14 +262,16 @@ class Run:
             self.average.progress = facts["averaged"]
 
     def conclude(self) -> Fitted:
-        """Leave the objective with the weights worth keeping, in eval mode."""
-        last = None
+        """Leave the objective with the weights worth keeping, in eval mode: on all processes process 0's."""
+        last, best = None, self.best
         if self.average:
             self.objective.load_state_dict(self.average.state)
-        if self.best.state is not None:
+        self.recalibrate()
+        if parallel.agree(float(best.state is not None)):
             last = {name: tensor.detach().clone() for name, tensor in self.objective.state_dict().items()}
-            self.objective.load_state_dict(self.best.state)
+            self.objective.load_state_dict(best.state or last)
+            parallel.follow(self.objective.state_dict())
         self.objective.eval()
-        step = self.best.step if self.best.state else self.step
+        step, metrics = parallel.told([best.step if best.state else self.step, best.metrics])
         how = self.clock.elapsed, self.stopped, step, str(self.precision), self.lr
-        return Fitted(self.step, *how, self.best.metrics, self.feed.parts, last)
+        return Fitted(self.step, *how, metrics, self.feed.parts, last)

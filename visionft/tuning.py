@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from . import norms
 from .config import suggest
 from .errors import ConfigError
 from .folding import Norm
@@ -167,7 +168,7 @@ def groups(objective: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         table(objective, recipe.tune),
         lr=rate(objective, recipe),
         weight_decay=recipe.optim.weight_decay,
-        freeze_norms=norms_stay(objective, recipe) and recipe.tune not in SELECTIVE,
+        freeze_norms=norms.stay(objective, recipe) and recipe.tune not in SELECTIVE,
     )
 
 
@@ -175,36 +176,19 @@ def rate(objective: Any, recipe: Recipe) -> float:
     """The recipe's peak learning rate; where it names none, the one that suits what learns.
 
     The objective's for the layers of a network that came with weights; from random ones PATCHES for a transformer and
-    NEW for a convolutional network; NEW, too, where no more than a head, an adapter, norms or biases learn.
+    NEW for a convolutional network; NEW, too, where no more than a head, an adapter, norms or biases learn. They are
+    AdamW's; raises ConfigError where another optimizer is left without one.
     """
     backbone = objective.backbone
     if recipe.optim.lr is not None:
         return recipe.optim.lr
+    if recipe.optim.name != "adamw":
+        raise ConfigError(f"optim.name={recipe.optim.name} has no rate that was measured to suit; say optim.lr=, too")
     if getattr(backbone, "adapter", None) is not None or recipe.tune in (*SELECTIVE, "probe"):
         return NEW
     if backbone.loaded.loaded:
         return float(objective.gentle)
     return NEW if backbone.patch is None else PATCHES
-
-
-def norms_stay(objective: Any, recipe: Recipe) -> bool:
-    """Whether the backbone's batch norms keep what they are; `auto` says so of those that came with weights."""
-    return recipe.batchnorm == "frozen" or (recipe.batchnorm == "auto" and bool(objective.backbone.loaded.loaded))
-
-
-def settle(model: nn.Module, *, norms_stay: bool = False) -> None:
-    """Train mode, except for modules whose every weight is frozen: their batch statistics must not move either.
-
-    With `norms_stay` those of a backbone's batch norms do not, even where their scale and shift learn.
-    """
-    model.train()
-    for module in model.modules():
-        weights = list(module.parameters())
-        if weights and not any(p.requires_grad for p in weights):
-            module.eval()
-    for module in model.backbone.modules() if norms_stay else ():  # type: ignore[union-attr]
-        if isinstance(module, Norm):
-            module.eval()
 
 
 def describe(objective: nn.Module, groups: list[dict[str, Any]]) -> list[tuple[str, str, int, int]]:

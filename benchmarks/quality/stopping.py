@@ -29,6 +29,7 @@ from visionft.data.split import first_of_each
 from visionft.evaluation.bootstrap import crossed
 from visionft.evaluation.classification import losses
 from visionft.evaluation.decision import Decision
+from visionft.fitted import Metrics
 from visionft.kernels import keep_memory
 from visionft.log import Console
 from visionft.recipe import Finetune
@@ -36,7 +37,7 @@ from visionft.tasks.complete import complete
 from visionft.tasks.learn import Learned, begin, probed, start_of
 from visionft.tasks.measure import asked
 from visionft.tasks.parts import Parts
-from visionft.train import Metrics, fit
+from visionft.train import fit
 
 LOOKS = 10
 

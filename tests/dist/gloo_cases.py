@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -148,6 +149,18 @@ def raced() -> tuple[list[dict[str, float]], dict[str, Tensor]]:
         precision.raced = own
 
 
+def recalibrated() -> tuple[list[dict[str, float]], dict[str, Tensor]]:
+    """A run that keeps the best of its evaluations, which only the first process makes, and measures its norms anew."""
+    torch.manual_seed(0)
+    objective = find("classify")[0](Backbone("test_resnet", size=SIDE), classes=3)
+    data = Views(images(), objective.sees, {"image": SIDE}, labels=np.arange(24) % 3)
+    seen = iter([3.0, 1.0, 2.0])
+    recipe = Recipe(steps=STEPS, batch=BATCH, precision="fp32", optim=OPTIM, batchnorm="recalibrate", eval_every=1,
+                    metric="loss", patience=9)  # fmt: skip
+    done = fit(objective, data, recipe, evaluate=lambda _: {"loss": next(seen, 4.0)})
+    return [{"best": done.best_step, **done.metrics}], objective.state_dict()
+
+
 def norm(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> dict[str, Tensor]:
     """Outputs, gradients and statistics of a batch norm after two batches; rows of x belong to ranks in order."""
     torch.manual_seed(0)
@@ -169,22 +182,31 @@ def norm(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> dict[str, Ten
     return {**parts, **summed, **{name: b.float() for name, b in module.named_buffers()}}
 
 
-def recipe(out: Path) -> None:
-    """A whole pretraining run, with its folder."""
-    pretrain(
+def recipe(out: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A whole pretraining run, with its folder, judged and chosen by a few labels."""
+    labels = out.parent / f"{out.name}-labels"
+    for at, image in enumerate(images()):
+        file = labels / "abc"[at % 3] / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), image)
+    made = pretrain(
         images(), backbone="test_resnet", weights="none", objective="simclr", steps=4, batch=8, size=SIDE,
-        precision="fp32", eval_every=2, log_every=1, cache="ram", out=str(out), quiet=True,
+        probe=str(labels), precision="fp32", eval_every=2, log_every=1, cache="ram", out=str(out), quiet=True,
     )  # fmt: skip
+    assert (out / "run.json").is_file()  # for everybody
+    return {"metrics": made.metrics, "verdict": made.verdict, "start": made.start}, made.backbone.state_dict()
 
 
 def results(folder: Path) -> Iterator[tuple[str, Any, dict[str, Tensor]]]:
     """Every case by name: what can be written as JSON, and tensors."""
-    recipe(folder / f"run-of-{os.environ.get('WORLD_SIZE', 1)}")  # first: it must join the other process by itself
+    place = folder / f"run-of-{os.environ.get('WORLD_SIZE', 1)}"
+    yield ("whole run", *recipe(place))  # first: it must join the other process by itself
     for name, case in RUNS.items():
         losses, state = run(*case)
         yield name, losses, state
     yield ("tight", *tight())
     yield ("raced", *raced())
+    yield ("recalibrated", *recalibrated())
     for name, kind in NORMS.items():
         yield name, None, norm(*kind)
 

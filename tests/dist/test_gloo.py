@@ -122,5 +122,24 @@ def test_two_processes_write_one_run_folder(results):
     assert {path.name for path in runs[0].iterdir()} == {path.name for path in runs[1].iterdir()}
 
 
+def test_both_processes_hold_the_run_that_the_first_has_sealed(results):
+    (first, weights), (second, others), (alone, _) = of(results, 0, 2), of(results, 1, 2), of(results, 0, 1)
+    assert first["whole run"] == second["whole run"]
+    assert first["whole run"]["metrics"].keys() == alone["whole run"]["metrics"].keys()
+    assert "probe_accuracy" in first["whole run"]["metrics"]
+    for name, weight in weights["whole run"].items():
+        assert torch.equal(weight, others["whole run"][name]), name
+
+
+def test_the_best_evaluation_is_kept_by_both_processes_with_norms_measured_over_both(results):
+    (first, weights), (second, others), (one, alone) = of(results, 0, 2), of(results, 1, 2), of(results, 0, 1)
+    assert first["recalibrated"] == second["recalibrated"] == one["recalibrated"]
+    assert first["recalibrated"][0]["loss"] == 1.0
+    for name, weight in weights["recalibrated"].items():
+        assert torch.equal(weight, others["recalibrated"][name]), name
+        measured = 2e-2 if "running" in name else 1e-4  # in the arithmetic of inference, which may be bf16
+        torch.testing.assert_close(weight, alone["recalibrated"][name], rtol=measured, atol=measured, msg=name)
+
+
 def test_nothing_that_two_processes_call_is_deprecated(results):
     assert of(results, 0, 2)[0]["complaints"] == []

@@ -75,7 +75,8 @@ def test_a_recipe_dry_runs_and_writes_nothing(config, labelled, tmp_path, monkey
     resolved = yaml.safe_load(said.split("\n\n")[0])
     kept = {key: value for key, value in recipe.items() if key not in ("size", "batch", "optim", "epochs", "weights")}
     assert {key: resolved[key] for key in kept} == kept
-    assert {key: resolved["optim"][key] for key in recipe["optim"]} == {k: float(v) for k, v in recipe["optim"].items()}
+    optim = {key: float(value) for key, value in recipe.get("optim", {}).items()}
+    assert {key: resolved["optim"][key] for key in optim} == optim
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs/inspect").glob("*.yaml")), ids=lambda config: config.name)

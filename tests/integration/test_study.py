@@ -53,6 +53,38 @@ def test_every_cell_is_judged_on_the_same_held_out_images_and_done_once(tmp_path
     assert first.words in (out / "report.html").read_text()
 
 
+def test_cells_of_another_study_are_not_taken_for_its_own(tmp_path):
+    data, out = labelled(tmp_path / "data"), tmp_path / "study"
+    words = {**WORDS, "starts": ["scratch"], "fractions": [1.0], "seeds": 1, "out": str(out)}
+    vf.study(str(data), **words)
+    with pytest.raises(ConfigError, match="another recipe \\(size: 32 there, 64 here"):
+        vf.study(str(data), **words | {"size": 64})
+    with pytest.raises(ConfigError, match=r"finetune\.steps: 2 there, 3 here"):
+        vf.study(str(data), **words | {"finetune": {"steps": 3, "batch": 4}})
+    next(data.rglob("*.png")).unlink()
+    with pytest.raises(ConfigError, match="on other images"):
+        vf.study(str(data), **words)
+
+
+def test_unlabeled_photos_that_are_test_images_are_left_out(tmp_path, capsys):
+    data, out = labelled(tmp_path / "data"), tmp_path / "study"
+    words = {**WORDS, "starts": ["ssl"], "fractions": [1.0], "seeds": 1, "out": str(out), "quiet": False}
+    vf.study(str(data), unlabeled=str(data), **words)
+    seen = json.loads((out / "fold-0" / "pretrain-ssl" / "run.json").read_text())["data"]["images"]
+    assert seen == 36  # of 48, of which 12 are the test split
+    assert "12 of 48 unlabeled photos are test images: left out" in capsys.readouterr().err
+
+
+def test_a_budget_of_ones_own_takes_the_place_of_the_default(tmp_path):
+    data, out = labelled(tmp_path / "data"), tmp_path / "study"
+    how = {"epochs": 1.0, "batch": 4, "tune": "full"}
+    words = {**WORDS, "starts": ["scratch"], "fractions": [1.0], "seeds": 1, "finetune": how, "out": str(out)}
+    vf.study(str(data), **words)
+    told = (next(out.rglob("cells/*/recipe.yaml"))).read_text()
+    assert "epochs: 1.0" in told
+    assert "steps: null" in told
+
+
 def test_folds_hold_out_every_image_once_and_go_on_from_fewer(tmp_path):
     data, out = labelled(tmp_path / "data"), tmp_path / "study"
     words = {**WORDS, "starts": ["scratch"], "fractions": [1.0], "seeds": 1, "out": str(out)}
@@ -124,3 +156,11 @@ def test_a_larger_share_holds_the_smaller_one_and_every_class():
     rare = sum(r.label for r in records)
     assert [sum(table[i].label for i in share) for share in shares] == [2, round(0.1 * rare), round(0.5 * rare), rare]
     assert shares[1] != set(first_of_each(table, 0.1, seed=2))
+
+
+def test_a_share_counts_different_images_and_their_copies_come_along():
+    records = tuple(Record(np.zeros((2, 2)), label=i % 2, digest=str(i // 2 * 2 + i % 2)) for i in range(40))
+    table = Table((*records, *records), classes=("a", "b"))
+    few = first_of_each(table, 0.01, seed=0)
+    assert len(few) == 8  # two different images of each class, twice
+    assert len({table[i].digest for i in few}) == 4

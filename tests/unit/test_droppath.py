@@ -7,7 +7,7 @@ import timm
 import torch
 from timm.layers import DropPath
 
-from visionft import kernels, tuning
+from visionft import kernels, norms, tuning
 from visionft.backbone import Backbone
 from visionft.droppath import drop_paths
 from visionft.errors import ConfigError
@@ -82,14 +82,14 @@ def dropping(model: torch.nn.Module) -> set[str]:
 def test_frozen_blocks_are_not_skipped():
     model = Classify(made("test_vit", 0.5), classes=3)
     tuning.apply(model, tuning.table(model, "last:2"), lr=1.0, weight_decay=0.0)
-    tuning.settle(model)
+    norms.settle(model)
     blocks = dict(model.backbone.net.blocks.named_children())
     alive = [at for at, block in blocks.items() if all(p.requires_grad for p in block.parameters())]
     assert 0 < len(alive) < len(blocks)
     assert dropping(model) == {f"backbone.net.blocks.{at}.drop_path{k}" for at in alive for k in (1, 2)}
     model.train()
     tuning.apply(model, {r"backbone\..*": 0.0, ".*": 1.0}, lr=1.0, weight_decay=0.0)
-    tuning.settle(model)
+    norms.settle(model)
     assert dropping(model) == set()
 
 
@@ -97,10 +97,10 @@ def test_blocks_that_begin_to_learn_begin_to_be_skipped():
     model = Classify(made("test_vit", 0.5), classes=3)
     groups = tuning.apply(model, tuning.table(model, "gradual"), lr=1.0, weight_decay=0.0)
     optimizer = torch.optim.SGD(groups)
-    tuning.settle(model)
+    norms.settle(model)
     first = dropping(model)
     tuning.thaw(optimizer, 0.6)
-    tuning.settle(model)
+    norms.settle(model)
     assert first and first < dropping(model)
     assert len(dropping(model)) == len(rates(model))
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from visionft import checkpoint
 from visionft.errors import ConfigError, DivergedError
+from visionft.fitted import Stop
 from visionft.objective import Objective
 from visionft.pace import total_steps
 from visionft.recipe import Optim, Recipe
-from visionft.train import Stop, fit
+from visionft.train import fit
 
 
 class Killed(BaseException):
@@ -85,6 +86,7 @@ CASES = {
     "an average": ("classify", "test_efficientnet", {"ema": 0.5}),
     "layer-wise sgd": ("classify", "test_resnet", {"tune": "layerwise:0.1", "optim": Optim(name="sgd", lr=0.1)}),
     "frozen norms": ("classify", "test_resnet", {"batchnorm": "frozen", "tune": "last:2"}),
+    "norms measured anew": ("classify", "test_resnet", {"batchnorm": "recalibrate", "ema": 0.5}),
     "bf16": ("classify", "test_resnet", {"precision": "bf16"}),
 }
 
@@ -511,3 +513,18 @@ def test_any_data_set_with_tensors_will_do():
     fit(model, points, recipe(steps=200, precision="auto", optim=Optim(name="sgd", lr=0.3, weight_decay=0)))
     assert float(model.backbone.weight.detach()) == pytest.approx(3, abs=0.1)
     assert float(model.backbone.bias.detach()) == pytest.approx(1, abs=0.1)
+
+
+def test_a_run_by_the_clock_is_judged_ten_times_however_fast_it_is(make_objective, make_data, monkeypatch):
+    """Steps of 1/34 of the budget: fewer than fifty, which once were the least between two evaluations."""
+    ticks = iter(range(10_000))
+    monkeypatch.setattr("visionft.pace.time.perf_counter", lambda: float(next(ticks)))
+    seen = []
+    objective = make_objective("classify")
+    fit(
+        objective,
+        make_data(objective),
+        recipe(steps=None, minutes=2.0, log_every=1000),
+        evaluate=lambda _: seen.append(1) or {},
+    )
+    assert 9 <= len(seen) <= 11

@@ -47,8 +47,8 @@ def worth(report: Report, rows: Mapping[str, Metrics], words: str) -> None:
         [[name, *((m[k], m[f"{k}_low"], m[f"{k}_high"]) for k in reversed(ANSWERS)), m["probe_log_loss"]]
          for name, m in rows.items()],
         note="Accuracy of frozen features on the labelled images, each of them held out once (cross-validated), with "
-        "95\N{NO-BREAK SPACE}% bootstrap intervals. Which weights were kept was chosen on these labels too, which "
-        "flatters the last rows a little; and fine-tuning can change the order.",
+        "95\N{NO-BREAK SPACE}% bootstrap intervals. Half of the labels chose which weights are kept, the other "
+        "half is judged here, unless there were too few to halve. Fine-tuning can change the order.",
     )  # fmt: skip
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from visionft import config, tuning
+from visionft import config, norms
 from visionft.evaluation.worth import Labelled
+from visionft.fitted import Fitted
 from visionft.folding import Norm
 from visionft.log import clock
 from visionft.recipe import Finetune
 from visionft.report import Cell, Report
-from visionft.train import Fitted
 
 from .course import weights_of
 
@@ -118,7 +118,8 @@ def _adapter(choice: Any) -> str:
 def _norms(recipe: Finetune, model: Any) -> str:
     if not any(isinstance(module, Norm) for module in model.modules()):
         return ""
-    return f", batch norms {'frozen' if tuning.norms_stay(model, recipe) else 'in training'}"
+    learnt = "recalibrated" if recipe.batchnorm == "recalibrate" else "in training"
+    return f", batch norms {'frozen' if norms.stay(model, recipe) else learnt}"
 
 
 def _length(fitted: Fitted, recipe: Finetune) -> str:

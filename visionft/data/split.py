@@ -42,11 +42,16 @@ def split(table: Table, fractions: Mapping[str, float], *, seed: int, by_group: 
 
 
 def first_of_each(table: Table, fraction: float, *, seed: int, least: int = 2) -> list[int]:
-    """Choose a share of every class, at least `least` images: places, ascending; a larger share holds a smaller one."""
-    classes: dict[int | None, list[int]] = defaultdict(list)
-    for place in sorted(range(len(table)), key=lambda place: _key(table, [place], seed)):
-        classes[table[place].label].append(place)
-    return sorted(at for own in classes.values() for at in own[: max(least, round(fraction * len(own)))])
+    """Choose a share of every class: places, ascending; a larger share holds a smaller one.
+
+    At least `least` different images; copies of an image come along with it.
+    """
+    classes: dict[int | None, list[list[int]]] = defaultdict(list)
+    units = _units(table, list(range(len(table))), by_group=False)
+    for unit in sorted(units, key=lambda unit: _key(table, unit, seed)):
+        classes[table[unit[0]].label].append(unit)
+    chosen = (unit for own in classes.values() for unit in own[: max(least, round(fraction * len(own)))])
+    return sorted(itertools.chain.from_iterable(chosen))
 
 
 def folds(table: Table, count: int, *, seed: int, by_group: bool = False) -> list[list[int]]:

@@ -13,7 +13,7 @@ from visionft.arrays import Floats
 from visionft.errors import DataError
 
 from .bootstrap import crossed
-from .probe import fit_probe, fold_of
+from .probe import copies, fit_probe, fold_of
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 MANY = 4000  # images from which the luck of a draw hardly matters: one draw is enough, and takes a third of the time
@@ -84,7 +84,7 @@ def learning_curve(
     if int((labels.bincount(minlength=classes) > 1).sum()) < 2:
         raise DataError("a learning curve needs at least two classes of two images")
     draws = draws or (3 if len(labels) <= MANY else 1)
-    dealt = [fold_of(labels, folds, seed + draw) for draw in range(draws)]
+    dealt = [fold_of(labels, folds, seed + draw, copies(features)) for draw in range(draws)]
     judged = dealt[0] >= 0
     rest = min(int((fold != f).sum()) for fold in dealt for f in range(int(fold.max()) + 1))
     counts = sorted({round(share * rest) for share in shares if round(share * rest) >= len(labels.unique())})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visionft.errors import DataError
 
-from .probe import GRID, Probe, fold_of, scaling
+from .probe import GRID, Probe, copies, fold_of, scaling
 
 
 def fit_ordinal(
@@ -27,7 +27,7 @@ def fit_ordinal(
     mean, scale = scaling(features)
     z = ((features.double() - mean) / scale).float()
     above = (levels[:, None] > torch.arange(count - 1)).float()  # N K-1
-    cv = {} if l2 is not None else _cross_validate(z, above, fold_of(levels, folds, seed))
+    cv = {} if l2 is not None else _cross_validate(z, above, fold_of(levels, folds, seed, copies(features)))
     l2 = l2 if l2 is not None else min(cv, key=cv.__getitem__) if cv else 3e-2
     weight, bias = minimise(z, above, l2)
     weight = (weight.double() / scale).float()

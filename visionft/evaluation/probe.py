@@ -58,7 +58,7 @@ def fit_probe(
     z, target = space.scaled(features), torch.searchsorted(space.seen, labels)
     start, cv, held = Logistic.zero(len(space.seen), z), dict[float, float](), torch.empty(0)
     if l2 is None:
-        fold = fold_of(target, folds, seed)
+        fold = fold_of(target, folds, seed, copies(features))
         cv, parts = _cross_validate(z, target, fold)
         l2 = min(cv, key=cv.__getitem__) if cv else FALLBACK
         held = torch.full((len(z), classes), torch.nan)
@@ -70,18 +70,28 @@ def fit_probe(
     return Probe(*space.raw(start, target), l2, cv, held)
 
 
-def fold_of(labels: Tensor, folds: int, seed: int) -> Tensor:
+def fold_of(labels: Tensor, folds: int, seed: int, first: Tensor | None = None) -> Tensor:
     """Deal samples to folds class by class, so that folds have equal shares; -1 marks a class's only sample.
 
-    An only sample is never held out, and two never share a fold: every training part has every class.
+    An only sample is never held out, and two never share a fold: every training part has every class. Samples of which
+    `first` (N, see `copies`) says the same stay together: a copy that is learnt would tell of the one held out.
     """
+    first = torch.arange(len(labels)) if first is None else first
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
+    shuffled = shuffled[first[shuffled] == shuffled]
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    by_class = by_class[labels.bincount()[labels[by_class]] > 1]
+    by_class = by_class[labels[shuffled].bincount()[labels[by_class]] > 1]
     fold = torch.full_like(labels, -1)
     fold[by_class] = torch.arange(len(by_class)) % max(2, folds)
-    return fold
+    return fold[first]
+
+
+def copies(features: Tensor) -> Tensor:
+    """The place of the first sample with the very same features as each: of N D, N int64."""
+    places: dict[bytes, int] = {}
+    rows = features.detach().cpu().contiguous().numpy()
+    return torch.tensor([places.setdefault(row.tobytes(), at) for at, row in enumerate(rows)], dtype=torch.int64)
 
 
 def _cross_validate(z: Tensor, labels: Tensor, fold: Tensor) -> tuple[dict[float, float], list[Logistic]]:

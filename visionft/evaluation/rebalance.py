@@ -18,7 +18,7 @@ from torch import Tensor
 from visionft.errors import DataError
 
 from .bootstrap import crossed
-from .probe import Probe, fit_probe, fold_of
+from .probe import Probe, copies, fit_probe, fold_of
 
 DRAWS = 10
 FEWEST = 10  # images of a class in a group, below which a fold would have a handful
@@ -74,7 +74,7 @@ def rebalance(
     _check(cells, groups, [classes[y] for y in labels.unique().tolist()])
     names, place = np.unique(cells, return_inverse=True)
     cell = torch.from_numpy(place)
-    fold = fold_of(cell, folds, seed)
+    fold = fold_of(cell, folds, seed, copies(features))
     l2 = fit_probe(features, labels, classes=len(classes), seed=seed).l2
     then = (head.logits(features).argmax(1) == labels).double().numpy()
     now = np.zeros(len(labels))

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from visionft.backbone import Backbone
 from visionft.data.records import Table
+from visionft.data.split import folds as folds_of
 from visionft.features import features, seconds
 
 from .bootstrap import mean_of, named
 from .knn import knn
-from .probe import Probe, fit_probe, fold_of
+from .probe import Probe, copies, fit_probe, fold_of
 
 TIMED = 32  # images
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -90,6 +91,14 @@ class Labelled:
         digests = [record.digest for record in self.table]
         return features(backbone, self.pixels, digests, size=size, store=store, progress=progress)
 
+    def halves(self, seed: int) -> tuple[Labelled, Labelled]:
+        """Half of the images of every class, and the others; copies stay together. Raises DataError for too few."""
+        one, other = (
+            Labelled(self.table.take(places), [self.pixels[at] for at in places])
+            for places in folds_of(self.table, 2, seed=seed)
+        )
+        return one, other
+
     def seconds(self, backbone: Backbone, size: int) -> float:
         """That the features of an image take, in a batch of the first few."""
         return seconds(backbone, [self.pixels[i] for i in range(min(TIMED, len(self.table)))], size=size)
@@ -122,7 +131,7 @@ def held_out(z: Tensor, labels: Tensor, classes: int, folds: int = 4, fold: Tens
     """Answers of kNN and probe over folds, stratified unless given (N); the probe's L2 is chosen once, on all folds."""
     chosen = fit_probe(z, labels, classes=classes, folds=folds)
     told = chosen.held if fold is None else out_of_fold(z, labels, classes, chosen.l2, fold)
-    fold = fold_of(labels, folds, 0) if fold is None else fold
+    fold = fold_of(labels, folds, 0, copies(z)) if fold is None else fold
     near = torch.full((len(z), classes), torch.nan)
     for f in range(int(fold.max()) + 1):
         out, rest = fold == f, fold != f

@@ -24,11 +24,13 @@ from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
 from visionft.evaluation.bootstrap import Bounded, mean_of
 from visionft.evaluation.classification import losses
+from visionft.feed import Feed
 from visionft.log import Console, Laps, Sink, clock
+from visionft.norms import recalibration
 from visionft.recipe import Finetune
 from visionft.tasks.complete import complete
 from visionft.tasks.floor import Floor, Held, measure_floor
-from visionft.tasks.learn import start_of
+from visionft.tasks.learn import images_for, start_of
 from visionft.tasks.measure import Finetuned, asked, line, measure
 from visionft.tasks.parts import Parts
 from visionft.tasks.run import finetune, rehearse
@@ -183,13 +185,17 @@ def _soup(recipe: Finetune, parts: Parts, low: Floor, rungs: Sequence[Rung], con
     recipe = dataclasses.replace(recipe, tune="soup", out=str(Path(recipe.out) / "rungs" / "soup"))
     predictor = asked(recipe, parts, learned)
 
+    model = learned[0].model
+    images = images_for(recipe, model, parts.train, labels=parts.train.table.labels)
+
     def held() -> Tensor:
         return predictor.probabilities(parts.val.pixels)
 
     kept = averaging.soup(
-        learned[0].model,
+        model,
         [found.model.state_dict() for found in made],
         lambda: -float(_losses(held(), parts.val.labels).mean()),
+        recalibration(model, Feed(images, recipe, model.backbone.mean.device), recipe),
     )
     console.say(f"  a mean of {len(kept)} of {len(made)} networks")
     done = measure(recipe, parts, learned, Held(held(), parts.val.labels), low, console)

@@ -16,13 +16,13 @@ from visionft.data.prepare import Prepared, dealt, prepare
 from visionft.errors import ConfigError
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.worth import Labelled, floor
+from visionft.fitted import Metrics
 from visionft.log import Console, clock
 from visionft.pretraining.run import Pretrained, pretrain
 from visionft.recipe import Finetune, Pretrain
 from visionft.report import Report
 from visionft.tasks.measure import Finetuned, line
 from visionft.tasks.run import finetune
-from visionft.train import Metrics
 from visionft.verbs import Quickstart
 
 PUBLISHED = {"SVM, Deitsch 2019": 0.824, "VGG19, Deitsch 2019": 0.884}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visionft import backbones, config, objective
+from visionft import backbones, config, objective, runs
 from visionft.atomic import write_text
 from visionft.chapters.studied import luck, studied_report
 from visionft.data.prepare import Prepared, prepare
@@ -39,12 +39,16 @@ class Studied:
 def study(recipe: Study, *, console: Console | None = None) -> Studied:
     """Run every cell (fold, start, share of labels, seed) that is not there yet, and write `out` with a report.
 
-    Test images are held out and never trained on, with or without labels. Raises ConfigError before any training.
+    Test images are held out and never trained on, with or without labels: photos of `unlabeled` that are among them
+    are left out. Raises ConfigError before any training, also where `out` holds cells of another study.
     """
     console = console or Console()
     _check(recipe)
     out = Path(recipe.out)
-    parts = _folds(recipe, prepare(recipe, console, labelled=True))
+    ready = prepare(recipe, console, labelled=True)
+    parts, photos = _folds(recipe, ready), _photos(recipe, console)
+    images = [some.table.fingerprint for some in (ready, photos) if some]
+    runs.begin(out, recipe, " ".join(images), grows=("starts", "fractions", "seeds", "folds"))
     count, labels = len(parts) * len(_cells(recipe)), len(_places(parts[0], "train"))
     console.say(f"{count} cells: {len(parts)} folds x {len(recipe.starts)} starts x {len(recipe.fractions)} shares of "
                 f"{labels} labels x {recipe.seeds} seeds; what is finished in {out} is not done again")  # fmt: skip
@@ -52,7 +56,8 @@ def study(recipe: Study, *, console: Console | None = None) -> Studied:
     rows: list[dict[str, Any]] = []
     for fold, ready in enumerate(parts):
         place = out / f"fold-{fold}"
-        homes = {start: _start(recipe, Start(start), ready, place, console) for start in recipe.starts}
+        seen = _unheld(photos or ready, ready, console)
+        homes = {start: _start(recipe, Start(start), seen, place, console) for start in recipe.starts}
         for at, (start, fraction, seed) in enumerate(_cells(recipe), 1):
             done = _cell(recipe, homes[start], start, ready, place, fraction, seed)
             rows += [{"fold": fold, **row} for row in done]
@@ -108,18 +113,32 @@ def _check(recipe: Study) -> None:
     config.load(Pretrain, recipe.pretrain)
 
 
-def _start(recipe: Study, start: Start, ready: Prepared, place: Path, console: Console) -> dict[str, str]:
+def _photos(recipe: Study, console: Console) -> Prepared | None:
+    """The photos to pretrain on, where they are not the training images."""
+    if recipe.unlabeled is None:
+        return None
+    return prepare(dataclasses.replace(recipe, data=recipe.unlabeled, bad="skip"), console, labelled=False)
+
+
+def _unheld(photos: Prepared, ready: Prepared, console: Console) -> Prepared:
+    """The photos without this fold's test images, by content."""
+    test = {ready.table[at].digest for at in _places(ready, "test")}
+    places = [at for at, record in enumerate(photos.table) if record.digest not in test]
+    if photos is not ready and len(places) < len(photos.table):
+        console.say(
+            f"{len(photos.table) - len(places)} of {len(photos.table)} unlabeled photos are test images: left out"
+        )
+    return _part(photos, places)
+
+
+def _start(recipe: Study, start: Start, photos: Prepared, place: Path, console: Console) -> dict[str, str]:
     """Backbone and weights of a start; pretrains it once if it is self-supervised."""
     weights = recipe.weights if start.pretrained else "none"
     if not start.by:
         return {"backbone": recipe.backbone, "weights": weights}
     home = place / f"pretrain-{start.name}"
     if not (home / "run.json").is_file():
-        if recipe.unlabeled is None:
-            photos = _part(ready, _places(ready, "train"))
-        else:
-            photos = prepare(dataclasses.replace(recipe, data=recipe.unlabeled, bad="skip"), console, labelled=False)
-        given = {"minutes": 5.0, **_images(recipe), **recipe.pretrain}
+        given = {**_budget(recipe.pretrain, minutes=5.0), **_images(recipe), **recipe.pretrain}
         how = recipe.objective if start.by == OWN else start.by
         made = config.load(Pretrain, given, {"weights": weights, "objective": how, "out": str(home)})
         console.say(f"pretraining for the start {start.name!r}")
@@ -146,7 +165,7 @@ def _cell(
     train, test = _places(ready, "train"), _places(ready, "test")
     chosen = [train[i] for i in first_of_each(ready.table.take(train), fraction, seed=seed)]
     given = {
-        "steps": 100,
+        **_budget(recipe.finetune, steps=100),
         "report": False,
         **_images(recipe),
         **recipe.finetune,
@@ -167,6 +186,11 @@ def _cell(
         })  # fmt: skip
     write_text(file, json.dumps(rows))
     return rows
+
+
+def _budget(given: Mapping[str, Any], **default: float) -> dict[str, float]:
+    """The default budget, unless one is given: whichever ends first would end the run."""
+    return {} if {"steps", "epochs", "minutes"} & {key for key, value in given.items() if value} else default
 
 
 def _images(recipe: Study) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from visionft.atomic import write_text
 from visionft.best import falls, score
 from visionft.data.prepare import Prepared
 from visionft.errors import DivergedError
+from visionft.fitted import Metrics, Stop
 from visionft.log import Console, read_metrics
 from visionft.recipe import Finetune
 from visionft.retention.retained import retained
 from visionft.tasks.complete import complete
 from visionft.tasks.learn import begin, probed, start_of
 from visionft.tasks.parts import Parts
-from visionft.train import Metrics, Stop, fit
+from visionft.train import fit
 
 from .space import Choice, Range
 

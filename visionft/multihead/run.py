@@ -19,6 +19,7 @@ from visionft.data.asked import columns
 from visionft.data.targets import Target
 from visionft.data.views import Views
 from visionft.errors import ConfigError
+from visionft.fitted import Fitted, Metrics
 from visionft.log import Console, Sink
 from visionft.plan import plan
 from visionft.recipe import Finetune
@@ -41,7 +42,6 @@ from visionft.tasks.learn import (
 )  # fmt: skip
 from visionft.tasks.run import open_run
 from visionft.tasks.seal import folders
-from visionft.train import Fitted, Metrics
 
 from .deal import Dealt
 from .floor import Floor, Probes

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared
 from visionft.data.views import Views
-from visionft.errors import ConfigError
+from visionft.errors import ConfigError, VisionftError
 from visionft.evaluation.worth import Labelled
+from visionft.objective import Objective
+from visionft.order import Draw
 from visionft.recipe import Pretrain
 
+PAIR = 2
 FEWEST = 4  # two to train on, two to watch
 
 
@@ -29,8 +34,16 @@ def enough(ready: Prepared) -> None:
         )
 
 
-def filled(batch: int, parts: int, training: int, held: int) -> None:
-    """Raise ConfigError where a batch would hold an image twice: a contrast with itself teaches the wrong thing."""
+def filled(model: Objective, batch: int, parts: int, training: int, held: int) -> None:
+    """Raise ConfigError where a batch would hold an image twice: a contrast with itself teaches the wrong thing.
+
+    So would a part of a batch that leaves an objective which compares images a single one.
+    """
+    if not model.divides and batch // parts < PAIR:
+        raise ConfigError(
+            f"{type(model).__name__} compares the images of a batch, and batch={batch} in {parts} part"
+            f"{'s' if parts > 1 else ''} leaves it one at a time: take a larger batch, or a smaller accumulate"
+        )
     if batch > training:
         most = 2 ** (training.bit_length() - 1)
         fits = most if most % parts == 0 else training // parts * parts
@@ -71,3 +84,25 @@ def drawn(recipe: Pretrain, training: Views) -> None:
             f"batched=yes cannot draw the views {', '.join(sorted(alone))}: their policy has steps that are no matrix "
             "products; batched=auto draws those image by image"
         )
+
+
+@torch.no_grad()
+def tried(model: Objective, training: Views) -> None:
+    """Raise ConfigError where a loss cannot be computed of two images: better now than in a folder that is begun."""
+    device = model.backbone.mean.device
+    batch = {key: value.to(device) for key, value in training.collate([training[Draw(at)] for at in (0, 1)]).items()}
+    try:
+        copy.deepcopy(model).eval()(batch)
+    except VisionftError:
+        raise
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise unfit(type(model).__name__, model.backbone, error) from error
+
+
+def unfit(name: str, backbone: Backbone, error: Exception) -> ConfigError:
+    """What to say where an objective, a backbone and their options do not go together."""
+    why = str(error).strip().partition("\n")[0]
+    return ConfigError(
+        f"{name} does not work on {backbone.name} at {backbone.size} pixels as asked ({type(error).__name__}: {why}); "
+        "take another size, other views, other options or another objective (`visionft objectives`)"
+    )

@@ -6,9 +6,9 @@ import dataclasses
 import sys
 from dataclasses import dataclass
 
+from visionft.fitted import Fitted
 from visionft.objective import Objective
 from visionft.recipe import Pretrain
-from visionft.train import Fitted
 
 from .watch import Watch
 

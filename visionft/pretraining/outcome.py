@@ -10,9 +10,9 @@ from torch import Tensor
 from visionft.backbone import Backbone
 from visionft.evaluation.probe import fit_probe
 from visionft.evaluation.worth import Labelled, Worth, verdict
+from visionft.fitted import Fitted, Metrics
 from visionft.objective import Objective
 from visionft.recipe import Pretrain
-from visionft.train import Fitted, Metrics
 
 from . import average
 from .baselines import IMAGENET
@@ -40,11 +40,13 @@ class Outcome:
 
 def settle(
     model: Objective, fitted: Fitted, recipe: Pretrain, watch: Watch, before: Mapping[str, Tensor],
-    labelled: Labelled | None, bases: Mapping[str, Worth], look: Callable[[Objective], None],
+    labelled: Labelled | None, choosing: Labelled | None, bases: Mapping[str, Worth],
+    look: Callable[[Objective], None], ready: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     """Leave the model with the weights to keep: a step's, then their mean with the start's if that was trained.
 
-    `look` is shown the objective while backbone and heads still belong together.
+    `look` is shown the objective while backbone and heads still belong together; `ready` is called whenever weights
+    were averaged.
     """
     kept, backbone = choose(model, fitted, recipe, watch, labelled is not None), model.backbone
     look(model)
@@ -56,7 +58,8 @@ def settle(
         if labelled and fitted.last and kept.step != fitted.steps:
             own = "backbone.net."
             ends[fitted.steps] = {k.removeprefix(own): v for k, v in fitted.last.items() if k.startswith(own)}
-        step, done.share = average.settle(backbone, before, ends, _score(labelled, recipe.size) if labelled else None)
+        score = _score(choosing, recipe.size) if choosing else None
+        step, done.share = average.settle(backbone, before, ends, score, ready)
         alone = (step, done.share) == (kept.step, 1.0)
         how = "chosen by the probe" if labelled else "without labels to choose by"
         way = f"averaged: {done.share:.0%} of the way from the start to step {step}, {how}"
@@ -66,6 +69,8 @@ def settle(
     if bases:
         last = next(reversed(done.rows))
         done.words = verdict(last, done.rows[last], bases)
+        if labelled is choosing:
+            done.words += " The same labels chose the weights, which flatters them: there are too few to halve."
         if IMAGENET not in bases:
             done.words += f" ImageNet weights of {backbone.name}, the usual rival, are not on this machine."
     return done

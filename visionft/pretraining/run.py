@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,15 @@ from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared
 from visionft.evaluation import representation
 from visionft.evaluation.worth import Labelled, Worth
+from visionft.feed import Feed
+from visionft.fitted import Fitted, Metrics
 from visionft.log import Console, Sink, clock, console_sink, read_metrics
+from visionft.norms import recalibration
 from visionft.objective import Objective
 from visionft.plan import plan
 from visionft.recipe import Pretrain
 from visionft.report import sentence
-from visionft.train import Fitted, Metrics, fit
+from visionft.train import fit
 
 from . import baselines, pictures
 from .choose import remembering
@@ -66,11 +69,32 @@ def pretrain(
     before = {k: v.clone() for k, v in model.backbone.net.state_dict().items()}
 
     fitted = fit(model, run.training, remembering(recipe, labelled is not None), out=out, evaluate=watch, log=sink)
+    made = Pretrained(out, model.backbone, {}, "")
+    if parallel.rank() == 0:  # it chooses, judges and writes; the others take over what it says and keeps
+        with parallel.alone():
+            made = _conclude(run, fitted, watch, before, bases, console, began)
+    parallel.follow(model.backbone.state_dict())
+    made.metrics, made.verdict, made.share, made.start = parallel.told(
+        [made.metrics, made.verdict, made.share, made.start]
+    )
+    return made
+
+
+def _conclude(
+    run: Setup, fitted: Fitted, watch: Watch, before: Mapping[str, Tensor], bases: Mapping[str, Worth],
+    console: Console, began: float,
+) -> Pretrained:  # fmt: skip
+    """Choose the weights to keep, say what they are worth, and seal the run."""
+    recipe, model, out = run.recipe, run.model, Path(run.recipe.out)
     took = f"{fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}"
     console.say(f"{took}. {fitted.stopped or watch.verdict}")
 
     sheets: list[pictures.Sheet] = []
-    done = settle(model, fitted, recipe, watch, before, labelled, bases, lambda m: sheets.extend(_own(m, run)))
+    ready = recalibration(model, Feed(run.training, recipe, model.backbone.mean.device), recipe)
+    done = settle(
+        model, fitted, recipe, watch, before, run.labelled, run.choosing, bases,
+        lambda m: sheets.extend(_own(m, run)), ready,
+    )  # fmt: skip
     for line in [*done.lines, *filter(None, [done.words])]:
         console.say(line)
     features, projected = watch.embed(model)
@@ -78,9 +102,8 @@ def pretrain(
     metrics = representation.describe(*features) | done.worth()
     said, start = fitted.stopped or watch.verdict, watch.seen[0] if watch.seen else {}
     made = Pretrained(out, model.backbone, metrics, said, done.share, start, done.end)
-    if parallel.rank() == 0:
-        _report(run, made, done, sheets)
-        checkpoint.finish(out, model, _info(run, made, done, fitted, watch.verdict, began))
+    _report(run, made, done, sheets)
+    checkpoint.finish(out, model, _info(run, made, done, fitted, watch.verdict, began))
     return made
 
 
@@ -102,8 +125,8 @@ def _begin(run: Setup, console: Console) -> None:
 
 def _watch(run: Setup) -> Watch:
     """Watch from where the metrics stand, which end at the last checkpoint once the sinks are open."""
-    labelled, size = run.labelled, run.recipe.size
-    worth = (lambda backbone: labelled.worth(backbone, size).metrics()) if labelled else None
+    choosing, size = run.choosing, run.recipe.size
+    worth = (lambda backbone: choosing.worth(backbone, size).metrics()) if choosing else None
     rows = read_metrics(Path(run.recipe.out) / "metrics.jsonl")
     return Watch(run.held, worth, [row for row in rows if "effective_rank" in row])
 
@@ -115,8 +138,6 @@ def _bases(run: Setup, console: Console) -> dict[str, Worth]:
 
 
 def _own(model: Objective, run: Setup) -> list[pictures.Sheet]:
-    if parallel.rank():
-        return []
     return pictures.own(model, pictures.plain(run.held.pixels, run.recipe.size, run.recipe.channels))
 
 

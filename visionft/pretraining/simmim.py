@@ -47,7 +47,7 @@ class SimMIM(Objective):
         if not 0 < mask < 1:
             raise ConfigError(f"objective simmim cannot hide mask={mask} of an image; 0.6 hides three fifths")
         if backbone.size:
-            self.squares(backbone.side(backbone.size))
+            self.squares(backbone.size)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean absolute error of the hidden pixels."""

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionft import backbones, config, objective, parallel, preprocessing, tuning
+from visionft import backbones, config, norms, objective, parallel, preprocessing, tuning
 from visionft.backbone import Backbone
 from visionft.data.prepare import Prepared, decoded, override, prepare
 from visionft.data.scan import scan
 from visionft.data.sources import read
 from visionft.data.views import Views
+from visionft.errors import ConfigError, DataError, VisionftError
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.objective import Objective, View
@@ -36,14 +37,15 @@ class Setup:
     model: Objective
     training: Views
     held: Views  # what the run is watched on: two views of at most a tenth of the images, which training never sees
-    labelled: Labelled | None = None
+    labelled: Labelled | None = None  # these judge
+    choosing: Labelled | None = None  # these choose, and are others wherever there are enough
 
     @property
     def about(self) -> str:
         """In words: what is trained, on what, from which weights."""
-        norms = " Its batch norms stay as they are." if tuning.norms_stay(self.model, self.recipe) else ""
+        kept = " Its batch norms stay as they are." if norms.stay(self.model, self.recipe) else ""
         return (
-            f"{type(self.model).__name__} on {len(self.training)} images. Start: {self.model.backbone.loaded}.{norms} "
+            f"{type(self.model).__name__} on {len(self.training)} images. Start: {self.model.backbone.loaded}.{kept} "
             f"Peak learning rate: {tuning.rate(self.model, self.recipe):g}."
         )
 
@@ -71,8 +73,10 @@ def setup(
     model, training, held = build(recipe, ready, console, dry=dry)
     if labelled is None and recipe.probe is not None and not dry:
         labelled = _labelled(recipe, console)
-    every = recipe.eval_every or interval(recipe.batch, _pixels(model), len(held))
-    return Setup(dataclasses.replace(recipe, eval_every=every), ready, model, training, held, labelled)
+    judging, choosing = _shared(labelled, recipe.seed)
+    every = interval(recipe.batch, _pixels(model), len(held), len(choosing.table) if choosing else 0)
+    recipe = dataclasses.replace(recipe, eval_every=recipe.eval_every or every)
+    return Setup(recipe, ready, model, training, held, judging, choosing)
 
 
 def build(
@@ -86,10 +90,15 @@ def build(
     backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels, size=recipe.size)
     if "images" in config.options(cls):
         options = {"images": len(ready.table), **options}
-    model = cls(backbone, **options)
+    try:
+        model = cls(backbone, **options)
+    except VisionftError:
+        raise
+    except (AssertionError, TypeError, ValueError) as error:  # of timm, lightly or Python
+        raise border.unfit(config.named(recipe.objective, "objective")[0], backbone, error) from error
     order = np.random.default_rng((recipe.seed, 0x4E1D)).permutation(len(ready.table))
     aside = min(IMAGES, max(2, len(order) // 10))
-    border.filled(recipe.batch, recipe.accumulate * parallel.world(), len(order) - aside, aside)
+    border.filled(model, recipe.batch, recipe.accumulate * parallel.world(), len(order) - aside, aside)
     if model.note:
         console.say(model.note)
     views = override(dict(model.sees), recipe.views)
@@ -97,6 +106,7 @@ def build(
     batched = recipe.batched == "yes" or (recipe.batched == "auto" and parallel.start().type == "cuda")
     training = _views(ready, order[aside:], views, backbone, recipe, columns, batched)
     border.drawn(recipe, training)
+    border.tried(model, training)
     pair = {"views": View(next(iter(views.values())).policy, count=2)}
     return model, training, _views(ready, order[:aside], pair, backbone, recipe)
 
@@ -106,7 +116,7 @@ def _views(
     columns: dict[str, Tensor] | None = None, batched: bool = False,
 ) -> Views:  # fmt: skip
     _, pixels = ready.part(indices)
-    sides = {key: backbone.side(recipe.size * view.share) for key, view in views.items()}
+    sides = {k: recipe.size if v.share == 1 else backbone.side(recipe.size * v.share) for k, v in views.items()}
     return Views(pixels, views, sides, columns=columns, channels=recipe.channels, seed=recipe.seed, batched=batched)
 
 
@@ -125,9 +135,26 @@ def _pixels(model: Objective) -> float:
     return sum((view.count or 1) * view.share**2 for view in model.sees.values())
 
 
+def _shared(labelled: Labelled | None, seed: int) -> tuple[Labelled | None, Labelled | None]:
+    """Those that judge and those that choose: weights look better than they are to the images that chose them."""
+    if labelled is None:
+        return None, None
+    try:
+        halves = labelled.halves(seed)
+        for half in halves:
+            border.judged(half)
+    except (ConfigError, DataError):  # too few: the same do both, and the verdict says so
+        return labelled, labelled
+    return halves
+
+
 def _labelled(recipe: Pretrain, console: Console) -> Labelled:
     source = read(recipe.probe, labelled=True)
     table = scan(source, bad="error", channels=recipe.channels, white=recipe.white).table
+    learnt = [at for at, record in enumerate(table) if record.split != "test"]
+    if len(learnt) < len(table):
+        console.say(f"{len(table) - len(learnt)} test images of {recipe.probe} are left out: they choose nothing")
+    table = table.take(learnt)
     labelled = Labelled(table, decoded(recipe, table, console))
     border.judged(labelled)
     return labelled

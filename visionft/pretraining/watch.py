@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor
 from visionft.backbone import Backbone
 from visionft.data.views import Views, batches
 from visionft.evaluation import representation
+from visionft.fitted import Metrics, Stop
 from visionft.objective import Objective
 from visionft.precision import inference
-from visionft.train import Metrics, Stop
 
 IMAGES = 128  # held out: enough to see a collapse, few enough to cost little
 JUDGED = ("effective_rank", "top_share", "retrieval")
 Pair = tuple[Tensor, Tensor]
-SHARE = 0.02  # of the training time that watching may take
+SHARE, LABELLED = 0.02, 0.1  # of the training time that watching may take, and probes of labelled images
 
 
 class Watch:
@@ -32,12 +33,15 @@ class Watch:
     ) -> None:
         self.held, self.worth, self.verdict = held, worth, ""
         self.history = [{name: row[f"projected_{name}"] for name in JUDGED} for row in history]
+        self.dim = len(held)  # of projections, once they were seen
         self.seen = list(history)  # every evaluation, the start first
 
     @property
     def fallen(self) -> str:
-        """What the projections have fallen to at the last evaluation, if they have."""
-        return representation.fallen(self.history, len(self.held))
+        """What the projections have fallen to, if a verdict would call it a collapse."""
+        full = min(self.dim, len(self.held))
+        now, before = (representation.fallen(seen, full) for seen in (self.history, self.history[:-1]))
+        return now if now and before and full >= representation.FEWEST else ""
 
     def __call__(self, objective: Objective) -> Metrics:
         """Effective rank, spread, alignment, uniformity; kNN and probe accuracy when there are labels."""
@@ -56,6 +60,7 @@ class Watch:
 
     def judge(self, objective: Objective, dim: int) -> bool:
         """Put what was measured so far, of projections of `dim` features, into words; whether it is a collapse."""
+        self.dim = dim
         how = len(self.held), objective.remedy, objective.collapses
         self.verdict, collapsed = representation.verdict(self.history, dim, *how)
         return collapsed
@@ -74,10 +79,11 @@ class Watch:
         return (z1, z2), (p1, p2)
 
 
-def interval(batch: int, images_per_sample: float, held: int) -> int:
+def interval(batch: int, images_per_sample: float, held: int, labelled: int = 0) -> int:
     """Steps between evaluations that keep watching below its share of the time.
 
-    Forward passes are counted: a training step costs three per view, watching one for each of two views.
+    Forward passes are counted: a training step costs three per view, watching one for each of two views, a labelled
+    image one.
     """
     step = 3 * batch * images_per_sample
-    return max(1, -int(-2 * held // (SHARE * step)))
+    return max(1, math.ceil(2 * held / (SHARE * step)), math.ceil(labelled / (LABELLED * step)))

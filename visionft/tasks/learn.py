@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionft import averaging, backbones, config, objective, runs
+from visionft import averaging, backbones, config, norms, objective, runs
 from visionft.adapters.attach import adapt
 from visionft.backbone import Backbone
 from visionft.best import score
@@ -23,11 +23,13 @@ from visionft.errors import DivergedError
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.probe import Probe, fit_probe
 from visionft.evaluation.worth import Labelled
+from visionft.feed import Feed
+from visionft.fitted import Fitted, Metrics
 from visionft.log import Console, Sink, clock, console_sink
 from visionft.objective import Objective
 from visionft.recipe import Finetune
 from visionft.retention import remedies
-from visionft.train import Fitted, Metrics, fit
+from visionft.train import fit
 
 from .networks import network
 from .parts import Parts
@@ -186,11 +188,13 @@ def train(
     fitted = fit(learner, images, recipe, out=out, evaluate=watched if choose else None, log=sink)
     console.say(f"{name}: {fitted.steps} steps in {clock(fitted.seconds)} in {fitted.precision}, "
                 f"{fitted.stopped or 'ran to its end'}")  # fmt: skip
+    again = norms.recalibration(learner, Feed(images, recipe, model.backbone.mean.device), recipe)
     remedies.settle(learner)
+    again()
     learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if not (recipe.average and choose):
         return Learned(model, fitted, learnt=learnt)
-    share = averaging.best_share(model, start, lambda: score(recipe.metric, evaluate(model)))
+    share = averaging.best_share(model, start, lambda: score(recipe.metric, evaluate(model)), ready=again)
     console.say(f"{name}: kept the weights {share:.0%} of the way from start to end, by {recipe.metric} on validation")
     return Learned(model, fitted, share, learnt)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.decision import Decision
 from visionft.evaluation.worth import Labelled
+from visionft.fitted import Fitted, Metrics
 from visionft.log import Console
 from visionft.recipe import Finetune
-from visionft.train import Fitted, Metrics
 
 from .floor import Floor, Held
 from .learn import Learned, images_of

@@ -17,6 +17,7 @@ from torch import Tensor
 from visionft import backbones
 from visionft.backbone import Backbone
 from visionft.data.records import Table
+from visionft.data.scan import scan
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console, read_metrics
 from visionft.objective import Objective
@@ -114,7 +115,7 @@ class Killed(BaseException):
 @pytest.fixture(scope="module")
 def labelled(pixels, labels) -> Labelled:
     classes = tuple(sorted({"stripes", "blob", "checks"}))
-    return Labelled(Table.of(pixels, labels.tolist(), classes=classes, source="the kinds"), pixels)
+    return Labelled(scan(Table.of(pixels, labels.tolist(), classes=classes, source="the kinds")).table, pixels)
 
 
 def run(pixels: list[np.ndarray], labelled: Labelled, out: Path, **words: Any) -> tuple[Pretrained, str]:
@@ -169,13 +170,20 @@ def test_a_killed_run_goes_on_without_measuring_the_rows_again_and_keeps_the_sam
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_the_random_row_is_what_the_run_began_with_and_the_report_shows_the_table(straight):
+def test_half_of_the_labels_chooses_the_other_half_judges_and_the_report_shows_the_table(straight, labelled):
     done, said = straight
     info = json.loads((done.out / "run.json").read_text())
     assert list(info["worth"]["rows"]) == ["random", "pretrained"]
     first = next(row for row in rows(done.out) if "probe_accuracy" in row)
     random, trained = info["worth"]["rows"].values()
-    assert all(random[key] == first[key] for key in ("knn_accuracy", "probe_accuracy", "probe_log_loss"))
+    torch.manual_seed(0)
+    start = backbones.load("test_resnet", "none", size=32)
+    judging, choosing = (half.worth(start, 32).metrics() for half in labelled.halves(0))
+    for key in ("knn_accuracy", "probe_accuracy", "probe_log_loss"):
+        assert random[key] == pytest.approx(judging[key])
+        assert first[key] == pytest.approx(choosing[key])
+    one, other = ({record.digest for record in half.table} for half in labelled.halves(0))
+    assert not one & other and len(one | other) == 24
     assert all(trained[key] == done.metrics[key] for key in ("knn_accuracy", "probe_accuracy", "probe_log_loss"))
     assert info["worth"]["words"] in said and info["kept"]["why"] in said
     html = (done.out / "report.html").read_text()
@@ -206,7 +214,7 @@ def test_a_start_from_a_run_is_a_row_of_its_own_beside_a_random_one(pixels, labe
     info = json.loads((second.out / "run.json").read_text())
     averaged = "averaged" in info["worth"]["rows"]
     assert list(info["worth"]["rows"])[:3] == ["random", "starting", "pretrained"]
-    assert info["worth"]["rows"]["starting"]["probe_log_loss"] == rows(second.out)[0]["probe_log_loss"]
+    assert info["worth"]["rows"]["starting"]["probe_log_loss"] == pytest.approx(first.metrics["probe_log_loss"])
     assert f"tensors from run {first.out}" in said
     way = f"averaged: {second.share:.0%} of the way from the start"
     assert (way if averaged else "not averaged with the start: the probe is best without") in said
