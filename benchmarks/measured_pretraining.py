@@ -192,19 +192,19 @@ def rates(rows: Rows) -> list[str]:
     for key in dict.fromkeys(map(_key, rows)):
         cells = {rate: [r for r in rows if r["rate"] == rate and _key(r) == key] for rate in tried}
         start = "random" if key[3] == "none" else "ImageNet"
-        lines.append([f"{key[0]} {key[1]} {key[2]} px, {key[4]} steps", start, len(cells[0.0]), *(
+        lines.append([f"{key[0]} {key[1]} {key[2]} px, {key[4]} steps", key[5], start, len(cells[0.0]), *(
             f"{tables.mean(some, 'probe')} / {tables.mean(some, 'knn')}" if some else "" for some in cells.values()
         )])  # fmt: skip
     return [
-        f"Learning rates on {rows[0]['data']}: linear probe / kNN on frozen features, cross-validated on the labels of "
-        "the training photos (`python -m benchmarks.quality.rates`):",
+        "Learning rates: linear probe / kNN on frozen features, cross-validated on the labels of the training photos "
+        "(`python -m benchmarks.quality.rates`):",
         "",
-        *tables.of(["", "from", "seeds", "start", *(f"{rate:g}" for rate in tried if rate)], lines),
+        *tables.of(["", "photos", "from", "seeds", "start", *(f"{rate:g}" for rate in tried if rate)], lines),
     ]
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("objective", "backbone", "size", "weights", "steps"))
+    return tuple(row[name] for name in ("objective", "backbone", "size", "weights", "steps", "data"))
 
 
 PRETRAINING = (

@@ -69,7 +69,7 @@ def resume(run: Path) -> Checkpoint | None:
 
 def clean(run: Path) -> None:
     """Remove whatever a kill left half-written, and the checkpoints that `last` no longer points to."""
-    for beside in run.glob(".*.new"):
+    for beside in (*run.glob(".*.new"), *run.glob(".tmp??????")):  # ours, and safetensors' own
         beside.unlink(missing_ok=True)
     folder = run / "resume"
     kept = {"last", _name(last_step(run))}
