@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from visionft import tuning
+from visionft import norms
 from visionft.backbone import Backbone
 from visionft.folding import foldable
 from visionft.kernels import fast_kernels
@@ -131,7 +131,7 @@ def test_a_run_with_frozen_norms_learns_the_same(make_objective, make_data, monk
                 patch.setattr("visionft.kernels.Kernels.fold", lambda self, backbone: 0)
             fit(objective, data, recipe)
         ends.append(objective.state_dict())
-        tuning.settle(objective)
+        norms.settle(objective)
         with fast_kernels() as kernels:
             spared.append(kernels.fold(objective.backbone))
     assert spared[0] > 0

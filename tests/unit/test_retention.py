@@ -14,6 +14,7 @@ from visionft.data.records import Record, Table
 from visionft.data.views import Views, batches
 from visionft.errors import ConfigError, DataError
 from visionft.features import EVALUATION
+from visionft.norms import settle
 from visionft.order import Order
 from visionft.recipe import Finetune, Optim, Recipe
 from visionft.retention import ewc, remedies
@@ -25,7 +26,6 @@ from visionft.retention.retained import answers_of, halves
 from visionft.retention.start import Start
 from visionft.retention.wise import Wise
 from visionft.train import fit
-from visionft.tuning import settle
 from visionft.weights import Loaded, OldHead
 
 ANSWERS = 12  # of the classifier that came with the weights: more than FEW
@@ -49,7 +49,7 @@ def task(request, make_objective):
     """A task whose backbone came with a classifier, in the mode that it trains in."""
     made = make_objective("classify", request.param)
     old(made.backbone)
-    settle(made, norms_stay=True)
+    settle(made, stay=True)
     return made
 
 
@@ -79,7 +79,7 @@ MAKE = {
 @pytest.fixture(params=MAKE)
 def kept(request, task, plain):
     made = MAKE[request.param](task, plain)
-    settle(made, norms_stay=True)
+    settle(made, stay=True)
     return made
 
 

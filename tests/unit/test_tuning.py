@@ -16,10 +16,11 @@ from visionft import optim, tuning
 from visionft.adapters.attach import adapt
 from visionft.backbone import Backbone
 from visionft.errors import ConfigError
+from visionft.norms import settle
 from visionft.recipe import Optim, Recipe
 from visionft.tasks.classify import Classify
 from visionft.train import fit
-from visionft.tuning import apply, describe, settle, table
+from visionft.tuning import apply, describe, table
 
 
 @pytest.fixture
