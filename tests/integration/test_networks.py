@@ -17,7 +17,9 @@ from visionft.data.prepare import prepare
 from visionft.errors import ConfigError, WeightsError
 from visionft.log import Console
 from visionft.recipe import Finetune
+from visionft.tasks.floor import Held
 from visionft.tasks.parts import Parts
+from visionft.tasks.run import _proven_loss
 
 WORDS = {"size": 32, "batch": 8, "precision": "fp32", "backbone": "test_resnet", "weights": "none", "optim.lr": 3e-4}
 
@@ -140,6 +142,19 @@ def test_training_that_is_proven_to_have_made_it_worse_does_not_answer(labelled,
     assert torch.allclose(kept, run.probabilities["finetuned"], atol=1e-6)
 
 
+def test_balanced_training_is_judged_by_classes_and_not_by_images():
+    """Nine in ten are common: a network that finds the rare ones at the price of some common ones is no worse."""
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    probe, network = torch.zeros(1000, 2), torch.zeros(1000, 2)
+    probe[:, 0] = 1.0  # all common
+    network[torch.arange(1000), labels] = 1.0
+    network[:200] = torch.tensor([0.0, 1.0])  # every rare one is found, 200 common ones are not
+    held = Held(network, labels)
+    assert _proven_loss(probe, held).startswith("-10.0 points")
+    assert _proven_loss(probe, held, evenly=True) == ""
+    assert _proven_loss(network, Held(probe, labels), evenly=True).startswith("-38.9 points")  # of the mean recall
+
+
 def test_an_average_lies_between_start_and_end_and_is_no_worse_on_validation(labelled, tmp_path):
     words = {**WORDS, "steps": 8, "patience": 0, "optim.lr": 0.03}
     plain = vf.finetune(str(labelled), out=str(tmp_path / "plain"), **words)
@@ -171,6 +186,8 @@ def test_the_decision_of_a_run_is_in_its_json_and_in_its_predictions(ensemble, l
         ({"tune": "probe", "average": True}, "average"),
         ({"folds": 2, "refit": True}, "exclude"),
         ({"tune": "full", "average": True}, "probe-then-full"),
+        ({"refit": True, "average": True}, "share of the way"),
+        ({"sampler": "balanced", "task": {"name": "classify", "balance": "logit"}}, "twice"),
     ],
 )
 def test_keys_that_contradict_each_other_are_refused_before_any_work(labelled, tmp_path, words, why):

@@ -185,3 +185,10 @@ def test_without_optuna_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"visionft\[search\]"):
         vf.search("somewhere", out=str(tmp_path / "search"), quiet=True)
+
+
+def test_a_trial_that_only_probes_is_a_trial(labelled, tmp_path):
+    words = {"over": {"tune": "probe|last:1"}, "trials": 4}
+    first = look(labelled, tmp_path / "search", **words)
+    assert "probe" in {row["keys"]["tune"] for row in first.rows}
+    assert look(labelled, tmp_path / "search", **words).rows == first.rows

@@ -107,3 +107,14 @@ def test_a_negative_share_is_refused():
 def test_its_state_does_not_depend_on_how_it_was_trained():
     plain, adjusted = (set(task(**o).state_dict()) for o in ({}, {"balance": "logit", "counts": COUNTS, "mixup": 1.0}))
     assert plain == adjusted
+
+
+@torch.no_grad()
+def test_a_probe_that_becomes_the_head_answers_as_it_is_said_to():
+    adjusted, weight, bias = task(balance="logit", counts=COUNTS), torch.randn(3, 5), torch.randn(3)
+    adjusted.head = torch.nn.Linear(5, 3)
+    z = torch.randn(20, 5)
+    adjusted.start_from(weight, bias)
+    torch.testing.assert_close(adjusted.answered((z @ weight.T + bias).softmax(1)), adjusted.head(z).softmax(1))
+    p = torch.rand(4, 3).softmax(1)
+    torch.testing.assert_close(task().answered(p), p)

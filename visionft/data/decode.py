@@ -48,7 +48,7 @@ def of_array(array: np.ndarray) -> Picture:
     """View an array as a decoded file: gray, RGB, RGBA (four channels) or any other number of bands."""
     if array.ndim not in (2, 3) or not array.size:
         raise DataError(f"has shape {array.shape}; an image is H W or H W C")
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
         raise DataError(f"has dtype {array.dtype}; an image is uint8, uint16 or float from 0 to 1")
     bands = array.reshape(*array.shape[:2], -1)
     return Picture(bands, kind_of(bands), "array", f"{bands.shape[2]} x {array.dtype}")

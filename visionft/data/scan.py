@@ -22,6 +22,7 @@ from visionft.data.sources import EXTENSIONS
 from visionft.errors import DataError
 
 BATCH = 256  # images decoded between two looks at what the decoders said
+WHITE = 65535  # of 16 bits, unless told otherwise
 HABIT = 0.2, 8  # this share and number of JPEGs with left-over data: the camera writes them so, nothing is damaged
 SHOWN = 10  # names listed in a message
 
@@ -103,12 +104,17 @@ def scan(
     usable = [place for place, one in enumerate(findings) if not one.error]
     if not usable or (reasons and bad == "error"):
         raise DataError(_refusal(table, reasons, bad))
-    records = tuple(replace(table[place], digest=findings[place].digest) for place in usable)
+    records = tuple(replace(table[place], digest=_digest(findings[place], white)) for place in usable)
     result = _summary(replace(table, records=records), [findings[place] for place in usable], reasons, white)
     if report:
         for line in result.lines():
             report(line)
     return result
+
+
+def _digest(one: Finding, white: int) -> str:
+    """What an image is known by: its content, and for one of more than 8 bits what is shown as white."""
+    return f"{one.digest}-{white}" if one.peak and white != WHITE else one.digest
 
 
 def _findings(

@@ -46,6 +46,7 @@ def tried(
                           for key, value in keys.items()))  # fmt: skip
     parts = dataclasses.replace(Parts.deal(ready, made), retained=retained(made, console))
     row = {"keys": keys, "trial": name, **_judged(made, parts, trial, out)}
+    out.mkdir(parents=True, exist_ok=True)  # a probe leaves nothing
     write_text(file, json.dumps(row))
     shutil.rmtree(out / "resume", ignore_errors=True)
     return row

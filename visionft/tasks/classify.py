@@ -96,6 +96,10 @@ class Classify(Objective):
         self.head.weight.copy_(weight)
         self.head.bias.copy_(bias - self.prior)
 
+    def answered(self, p: Tensor) -> Tensor:
+        """What the head that `start_from` makes of a probe answers where the probe has said p, N K probabilities."""
+        return (p.log() - self.prior.to(p)).softmax(1)
+
 
 def _share(counts: Sequence[int] | None, classes: int) -> Tensor:
     if counts is None or len(counts) != classes:

@@ -29,6 +29,11 @@ def repeated(recipe: Finetune) -> dict[str, Any]:
     return {"trainings": recipe.folds if folds else 1 + recipe.refit, "shared": folds}
 
 
+def balanced(recipe: Finetune) -> bool:
+    """Whether rare classes are to count as much as common ones in training."""
+    return recipe.sampler == "balanced" or config.named(recipe.task, "task")[1].get("balance", "none") != "none"
+
+
 def refitting(recipe: Finetune, best: int, more: float) -> Finetune:
     """The recipe of as many passes over `more` times as many images as `best` steps were; nothing is chosen by it."""
     steps = max(1, round(best * more))
@@ -40,6 +45,11 @@ def budgeted(recipe: Finetune) -> Finetune:
     tuning.check(recipe.tune)
     if recipe.folds > 1 and recipe.refit:
         raise ConfigError("folds and refit exclude each other: every training image is in most folds already")
+    balance = config.named(recipe.task, "task")[1].get("balance", "none")
+    if recipe.sampler == "balanced" and balance != "none":
+        raise ConfigError(f"sampler=balanced and task.balance={balance} correct for rare classes twice; leave one out")
+    if recipe.refit and recipe.average:
+        raise ConfigError("refit ends with its own training, not a share of the way that average found; leave one out")
     adapted = recipe.adapter != "none"
     if adapted:
         check(recipe.adapter)

@@ -209,7 +209,7 @@ class Evaluate:
         said = self.predictor.probabilities(self.val.pixels, quick=True)
         refuse_infinite(said)
         found = summarise(said, self.val.labels, classes=self.val.table.classes, resamples=1)
-        return {k: v for k, v in found.items() if not k.endswith(("_low", "_high")) and "/" not in k}
+        return {k: v for k, v in found.items() if not k.endswith(("_low", "_high")) and "/" not in k and k != "ece"}
 
 
 def refuse_infinite(said: Tensor) -> None:

@@ -20,7 +20,8 @@ from visionft.recipe import Finetune
 from visionft.retention import forgotten, remedies
 from visionft.retention.retained import retained
 
-from .complete import complete, refitting, repeated
+from .classify import Classify
+from .complete import balanced, complete, refitting, repeated
 from .floor import Floor, Held, measure_floor
 from .learn import Learned, attach, begin, build, learn, members, probed, solved, start_of
 from .measure import Finetuned, asked, judge, line, measure
@@ -61,14 +62,16 @@ def finetune(
     laps.end("floor")
     if recipe.tune == "probe":  # a probe is solved, not trained
         model.start_from(low.known.weight, low.known.bias)
-        learned, held = [solved(model)], low.held
+        own = model.answered(low.held.p) if isinstance(model, Classify) else low.held.p
+        learned, held = [solved(model)], dataclasses.replace(low.held, p=own)
     else:
         learned = _learn(recipe, parts, folds, start, low, console, log)
         held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
-        if recipe.tune != "full" and (loss := _proven_loss(low.validation["probe"], held)):
+        if recipe.tune != "full" and (loss := _proven_loss(low.validation["probe"], held, evenly=balanced(recipe))):
             console.say(f"training made it worse, {loss} of the validation images told right: the start answers")
             model.start_from(low.train.weight, low.train.bias)
-            learned, held = [solved(model, learned[0])], Held(low.validation["probe"], parts.val.labels)
+            learned = [solved(model, learned[0])]
+            held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
     if recipe.refit:
         console.say("once more, with the validation images")
         learned = [_refit(recipe, parts, learned[0], start, low.known, console, log)]
@@ -130,8 +133,13 @@ def _refit(
     return learn(again, parts.all_learned(), start, began, out, console, log, choose=False, name="refit")
 
 
-def _proven_loss(start: Tensor, held: Held) -> str:
-    """How much rarer validation images are told right than by the probe that training began with; "" if not proven."""
+def _proven_loss(start: Tensor, held: Held, *, evenly: bool = False) -> str:
+    """How much rarer validation images are told right than by the probe that training began with; "" if not proven.
+
+    With `evenly` every class counts alike, whatever its share: that is what balancing is for.
+    """
     now, then = ((p.argmax(1) == held.labels).double() for p in (held.p, start))
-    change, low, high = mean_of(now - then)
+    counts = held.labels.bincount()
+    weight = len(held.labels) / (counts > 0).sum() / counts[held.labels] if evenly else 1.0
+    change, low, high = mean_of((now - then) * weight)
     return f"{100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})" if high < 0 else ""

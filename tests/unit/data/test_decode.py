@@ -139,6 +139,8 @@ def test_errors_name_the_record_and_the_reason(tmp_path):
         pixels(Record(tmp_path / "gone.png"))
     with pytest.raises(DataError, match=r"array 7 has shape \(3,\)"):
         pixels(Record(np.zeros(3), number=7))
+    with pytest.raises(DataError, match=r"array 9 has dtype int64; an image is uint8, uint16 or float"):
+        pixels(Record(np.full((4, 4, 3), 200), number=9))  # 200 of 65,535 would be black
     with pytest.raises(DataError, match=r"array 8 has dtype complex"):
         pixels(Record(np.zeros((3, 3), complex), number=8))
 

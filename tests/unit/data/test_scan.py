@@ -149,3 +149,13 @@ def test_the_findings_are_json_and_progress_reaches_the_end(tmp_path):
 def test_an_image_with_the_wrong_number_of_channels_is_bad(tmp_path):
     result = scan(Table((Record(np.zeros((4, 4, 7))), Record(np.zeros((4, 4))))), bad="skip")
     assert result.bad == {"array 0": "has 7 channels, but channels=3 is asked for"}
+
+
+def test_what_is_shown_as_white_is_a_part_of_what_a_deep_image_is(tmp_path):
+    """Features are kept by digest: those of the dark reading must not answer for the bright one."""
+    files = [tmp_path / "deep.png", tmp_path / "plain.png"]
+    cv2.imwrite(str(files[0]), np.full((4, 4), 900, np.uint16))
+    cv2.imwrite(str(files[1]), np.full((4, 4), 90, np.uint8))
+    dark, bright = ([record.digest for record in scan(Table.of(files), white=white).table] for white in (65535, 1023))
+    assert dark[0] != bright[0]
+    assert dark[1] == bright[1]
