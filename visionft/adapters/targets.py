@@ -85,9 +85,7 @@ def plain(net: Any) -> None:
     """Raise ConfigError unless this is a ViT whose blocks take any number of tokens."""
     if not isinstance(net, VisionTransformer):
         kind = type(net).__name__
-        raise ConfigError(
-            f"prompts and prefixes are tokens of a plain ViT, not of {kind}; adapter=lora fits, or ssf"
-        )
+        raise ConfigError(f"prompts and prefixes are tokens of a plain ViT, not of {kind}; adapter=lora fits, or ssf")
 
 
 def _matching(modules: dict[str, Any], pattern: str) -> list[str]:
