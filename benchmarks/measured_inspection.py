@@ -121,8 +121,11 @@ def inspection_ssl(rows: Rows) -> list[str]:
     for data, objective in dict.fromkeys((row["data"], row["objective"]) for row in rows):
         own = [row for row in rows if (row["data"], row["objective"]) == (data, objective)]
         means = [tables.mean(own, key) for key in ("auroc_imagenet", "auroc", "auroc_both")]
-        lines.append([data, objective, len(own), *means, "; ".join(tables.signed(row, "both_gain") for row in own)])
-    headers = ["photos", "objective", "seeds", "ImageNet", "adapted", "both", "both over ImageNet, each seed"]
+        gains = ("; ".join(tables.signed(row, key) for row in own) for key in ("gain", "both_gain"))
+        share = ", ".join(f"{row['share']:.0%}" for row in own if row.get("share") is not None)
+        lines.append([data, objective, len(own), share, *means, *gains])
+    headers = ["photos", "objective", "seeds", "of the way", "ImageNet", "adapted", "both",
+               "adapted over ImageNet, each seed", "both over ImageNet, each seed"]  # fmt: skip
     return [
         "Inspection after self-supervision on its good photos alone, from ImageNet weights "
         f"({rows[0]['minutes']:g} minutes; `python -m benchmarks.quality.inspection_ssl`), AUROC on the same photos:",

@@ -27,10 +27,11 @@ def signed(row: Mapping[str, Any], name: str) -> str:
 
 
 def machine(row: Mapping[str, Any]) -> str:
-    """Its processor in words."""
+    """Its processor in words, and how many of its cores were used."""
     found = row["machine"]
     cpu = found["cpu"].replace("(R)", "").replace(" Processor", "")
-    return f"{found['cores']} cores of an {cpu}"
+    used = "one core" if found["threads"] == 1 else f"{found['cores']} cores"
+    return f"{used} of an {cpu}"
 
 
 def by_machine(rows: Rows, table: Callable[[Rows], Sequence[str]]) -> list[str]:

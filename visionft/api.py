@@ -95,7 +95,7 @@ def evaluate(recipe: verbs.Evaluate, *, quiet: bool = False) -> dict[str, float]
     """Measure a fine-tuned run on labelled images: plain numbers with 95 % bootstrap intervals."""
     model, console = load(recipe.run), _console(quiet)
     channels, white = (model.images[key] for key in ("channels", "white"))
-    source = read(_needed(recipe.data, "data"), labelled=model.labelled)
+    source = read(_needed(recipe.data, "data"), labelled=model.labelled, classes=1)
     table = scan(source, bad=recipe.bad, channels=channels, white=white).table
     console.say(f"{len(table)} images of {table.source}")
     return model.evaluate(table, batch=recipe.batch, progress=console.progress("images"))

@@ -136,6 +136,7 @@ class Rank(Images):
         ["tf_efficientnet_lite0", "resnet18", "vit_tiny_patch16_224"],
         "timm models or run folders; NAME@WEIGHTS for other weights than `weights` says",
     )
+    by_group: bool = key(False, "keep groups (cameras, days, batches) whole, as finetune by_group=true does")
     seed: int = key(0, "of the test split, whose images are not looked at, as finetune deals it with this seed")
 
     def __post_init__(self) -> None:

@@ -5,8 +5,10 @@ python -m benchmarks.quality.inspection_ssl DATA... [--objectives densecl simclr
 
 DATA are those of `benchmarks.quality.inspection`, dealt as there. The photos to pretrain on are the good ones that the
 inspector is fitted to, without any test image; pretraining goes on from the ImageNet weights, with its defaults, for so
-many minutes. `both` is the mean of the two inspectors' scores, each in standard deviations of its good photos. The gain
-over ImageNet features is on the same test images, with a bootstrap interval over these.
+many minutes. `share` is how far from these weights to its last ones pretraining itself chose to go, without labels:
+where it is 0 the features are those of ImageNet. `both` is the mean of the two inspectors' scores, each in standard
+deviations of its good photos. The gain over ImageNet features is on the same test images, with a bootstrap interval
+over these.
 """
 
 from __future__ import annotations
@@ -82,13 +84,13 @@ def measured(data: str, some: Photos, base: Floats, objective: str, seed: int, m
     """Pretrain on the good photos, fit on those features, and judge the test photos."""
     with tempfile.TemporaryDirectory() as place:
         run = Path(place) / "pre"
-        vf.pretrain(some.good, backbone=BACKBONE, weights=WEIGHTS, objective=objective, minutes=minutes, seed=seed,
-                    out=str(run), quiet=True)  # fmt: skip
+        done = vf.pretrain(some.good, backbone=BACKBONE, weights=WEIGHTS, objective=objective, minutes=minutes,
+                           seed=seed, out=str(run), quiet=True)  # fmt: skip
         own, truth = scores(data, some, backbone=str(run)), some.defective
     both = (own + base) / 2
     return {
-        "auroc_imagenet": round(auroc(base, truth), 4), "auroc": round(auroc(own, truth), 4), **gain(own, base, truth),
-        "auroc_both": round(auroc(both, truth), 4),
+        "share": done.share, "auroc_imagenet": round(auroc(base, truth), 4), "auroc": round(auroc(own, truth), 4),
+        **gain(own, base, truth), "auroc_both": round(auroc(both, truth), 4),
         **{f"both_{key}": value for key, value in gain(both, base, truth).items()},
     }  # fmt: skip
 

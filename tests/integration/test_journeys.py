@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import torch
 import visionft as vf
 from visionft import backbones
 from visionft.cli import main
+from visionft.data.sources import read
+from visionft.evaluation.conformal import Conformal
+from visionft.evaluation.decision import Decision
 from visionft.pretraining.run import Pretrained
 from visionft.tasks.measure import Finetuned
 
@@ -102,6 +106,30 @@ def test_what_was_fine_tuned_tells_lying_from_standing(tuned, labelled):
     assert measured["accuracy_low"] <= measured["accuracy"] <= measured["accuracy_high"]
     assert measured["accuracy"] > 0.9
     assert {"recall/lying", "recall/standing", "auroc", "log_loss"} <= measured.keys()
+
+
+def test_photos_of_one_class_are_enough_to_be_judged_by_but_not_to_learn_from(tuned, labelled, tmp_path):
+    shutil.copytree(labelled / "lying", tmp_path / "data" / "lying")
+    measured = vf.evaluate(str(tuned.out), data=str(tmp_path / "data"), quiet=True)
+    assert measured["accuracy"] == measured["recall/lying"] and "auroc" not in measured
+    with pytest.raises(vf.DataError, match="only one class"):
+        vf.finetune(str(tmp_path / "data"), backbone="test_resnet", weights="none", **FAST, out=str(tmp_path / "run"))
+
+
+def test_what_is_evaluated_as_decided_are_the_answers_that_are_given(tuned, labelled):
+    model = vf.load(str(tuned.out))
+    model.decision = Decision.plain(2)
+    middle = 1 - float(np.median([one.probability for one in model.predict(str(labelled))]))
+    model.decision = Decision(1.0, (1.0, 1e-9), Conformal(0.1, (middle, middle), (10, 10)))  # half of them are unsure
+    said = model.predict(str(labelled))
+    right = np.mean([one.label == Path(one.image).parent.name for one in said])
+    table = read(str(labelled), labelled=True)
+    measured = model.evaluate(table)
+    assert measured["decided_accuracy"] == pytest.approx(right)
+    assert measured["decided_sure"] == pytest.approx(np.mean([not one.unsure for one in said]))
+    assert measured["accuracy"] > 0.9 > measured["decided_accuracy"]
+    doubted = next(one for one in said if one.unsure)
+    assert doubted.cells()["unsure"] == "1" and "unsure" in str(doubted)
 
 
 def test_a_saved_run_predicts_bit_for_bit_what_it_predicted_in_memory(tuned, labelled):
@@ -243,7 +271,7 @@ def test_the_command_line_makes_the_whole_journey(labelled, photos, tmp_path, ca
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [line[0] for line in lines] == pair
     assert [line[1] for line in lines] == ["lying", "standing"]
-    assert Path("said.csv").read_text().splitlines()[0] == "image,label,probability,lying,standing"
+    assert Path("said.csv").read_text().splitlines()[0] == "image,label,probability,unsure,plausible,lying,standing"
 
     assert main(["embed", f"data={photos}", "backbone=pre", f"size={SIDE}", "out=z.npz", "--quiet"]) == 0
     assert capsys.readouterr().out.startswith(f"{COUNT} images, ")

@@ -61,17 +61,22 @@ def test_nothing_to_rank_is_an_error(labelled, capsys):
         vf.rank(str(labelled), backbones=[], size=32, quiet=True)
 
 
-def test_images_that_fine_tuning_will_test_on_are_not_looked_at(labelled, tmp_path, monkeypatch):
-    files = [str(labelled.parent / f"{at}.png") for at in range(40)]
-    source = files, ["dark", "bright"] * 20
-    words = {"size": 32, "seed": 3, "quiet": True}
+@pytest.mark.parametrize("by_group", [False, True])
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_images_that_fine_tuning_will_test_on_are_not_looked_at(labelled, tmp_path, monkeypatch, by_group, seed):
+    rows = [f"{labelled.parent}/{at}.png,{('dark', 'bright')[at % 2]},day {at * 7 % 40 // 5}" for at in range(37)]
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,group\n" + "\n".join(rows))
+    words = {"size": 32, "seed": seed, "by_group": by_group, "quiet": True}
     tested = vf.finetune(
-        source, backbone="test_resnet", weights="none", tune="probe", out=str(tmp_path / "run"), **words
+        str(table), backbone="test_resnet", weights="none", tune="probe", out=str(tmp_path / "run"), **words
     )
     seen = []
     monkeypatch.setattr(
         rank_module, "_first", lambda some, recipe: seen.append(some.table) or torch.zeros(1, 3, 32, 32)
     )
-    vf.rank(source, backbones=["test_vit@none"], **words)
+    vf.rank(str(table), backbones=["test_vit@none"], **words)
     names = {record.name for record in seen[0]}
-    assert len(names) == 30 and not names & {record.name for record in tested.test.table}
+    assert not names & {record.name for record in tested.test.table}
+    assert len(names) == 37 - len(tested.test.table)
+    assert not by_group or not set(seen[0].groups) & set(tested.test.table.groups)

@@ -19,6 +19,7 @@ from visionft.data.decode import shrink
 from visionft.data.prepare import Chosen
 from visionft.data.split import first_of_each
 from visionft.data.views import Views, batches
+from visionft.errors import DataError
 from visionft.evaluation.bootstrap import bootstrap, mean_of
 from visionft.evaluation.learning_curve import learning_curve
 from visionft.evaluation.worth import HeldOut, Labelled, held_out
@@ -64,7 +65,7 @@ def measured(looked: Looked, backbone: Backbone, size: int, short: int, console:
         chance=mean_of(some.labels.numpy() == int(counts.argmax())),
         knn=mean_of(knn),
         probe=mean_of(probe),
-        **_curve(z, some.labels, classes),
+        **_curve(z, some, classes, looked.by_group),
         **_recalls(said, some),
         sizes=_sizes(looked, backbone, size, short, mean_of(probe), console),
         **_new_groups(z, said, some, looked.by_group),
@@ -73,11 +74,15 @@ def measured(looked: Looked, backbone: Backbone, size: int, short: int, console:
     )
 
 
-def _curve(z: Tensor, labels: Tensor, classes: int) -> dict[str, Any]:
+def _curve(z: Tensor, some: Labelled, classes: int, by_group: bool) -> dict[str, Any]:
     """Accuracy by number of labels, where there are enough of them to leave some out."""
-    if len(labels) < SPARED * classes:
+    if len(some.table) < SPARED * classes:
         return {}
-    curve = learning_curve(z, labels, classes, shares=SHARES)
+    groups = some.table.groups if by_group else None
+    try:
+        curve = learning_curve(z, some.labels, classes, shares=SHARES, groups=groups)
+    except DataError:  # too few groups
+        return {}
     return {"curve": tuple(curve.points), "doubling": curve.gain}
 
 
@@ -169,14 +174,13 @@ def _new_groups(z: Tensor, said: HeldOut, some: Labelled, by_group: bool) -> dic
     if not by_group:
         return {}
     labels, names = some.labels, np.array(some.table.groups)
-    fold = group_folds(names)
-    if any(len(labels[fold != f].unique()) < 2 for f in range(FOLDS)):
+    apart = held_out(z, labels, len(some.table.classes), FOLDS, some.table.groups)
+    judged = ((said.fold >= 0) & (apart.fold >= 0)).numpy()
+    if not judged.any():
         return {}
-    apart = held_out(z, labels, len(some.table.classes), FOLDS, fold)
-    judged = (said.fold >= 0).numpy()
-    hits = apart.hits(labels)[1][judged].astype(np.float64)
-    lost = said.hits(labels)[1] - hits
-    member = (names[judged][:, None] == np.unique(names)).astype(np.float64)  # M G
+    hits, mixed = ((found.probe.argmax(1) == labels).double().numpy()[judged] for found in (apart, said))
+    lost = mixed - hits
+    member = (names[judged][:, None] == np.unique(names[judged])).astype(np.float64)  # M G
 
     def over_groups(values: np.ndarray) -> Interval:  # images of a group are alike: whole groups are drawn anew
         total, size = values @ member, member.sum(0)
@@ -184,14 +188,3 @@ def _new_groups(z: Tensor, said: HeldOut, some: Labelled, by_group: bool) -> dic
         return float(values.mean()), low, high
 
     return {"new_groups": over_groups(hits), "group_gap": over_groups(lost)}
-
-
-def group_folds(names: np.ndarray) -> Tensor:
-    """Deal whole groups to folds, the largest first, each to the fold with the fewest images: N."""
-    groups, size = np.unique(names, return_counts=True)
-    filled, fold = np.zeros(FOLDS), np.zeros(len(names), dtype=np.int64)
-    for g in np.argsort(-size, kind="stable"):
-        f = int(filled.argmin())
-        filled[f] += size[g]
-        fold[names == groups[g]] = f
-    return torch.from_numpy(fold)

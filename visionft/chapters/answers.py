@@ -34,15 +34,21 @@ def stages(report: Report, named: Mapping[str, Metrics], groups: Sequence[str], 
     report.table(headers, rows, "Test images", note)
 
 
-def gain(probabilities: Mapping[str, Tensor], test: Labelled) -> str:
-    """The answer in one paragraph: how often the last stage is right, and whether it beats the first, the floor."""
+def gain(probabilities: Mapping[str, Tensor], test: Labelled, guess: Ints | None = None) -> str:
+    """The answer in one paragraph: how often the last stage is right, and whether it beats the first, the floor.
+
+    `guess` (N) are the answers that the last stage gives, if these are not always the likeliest classes.
+    """
     (floor, base), (_, last) = (list(probabilities.items())[i] for i in (0, -1))
     right, before = ((p.argmax(1) == test.labels).double().numpy() for p in (last, base))
-    accuracy, low, high = crossed(right[None])
+    told = right if guess is None else (guess == test.table.labels).astype(np.float64)
+    accuracy, low, high = crossed(told[None])
     said = (
-        f"Of the {len(right):,} test images {accuracy:.1%} are told right (95 % interval {low:.1%} to {high:.1%}); "
+        f"Of the {len(told):,} test images {accuracy:.1%} are told right (95 % interval {low:.1%} to {high:.1%}); "
         f"always saying the commonest class would be right for {_commonest(test):.1%}."
     )
+    if not np.array_equal(told, right):
+        said += f" Answers are chosen for balanced accuracy; the likeliest class would be right for {right.mean():.1%}."
     if len(probabilities) < 2 or (last is base):
         return said
     change = tuple(100 * value for value in crossed((right - before)[None]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -28,11 +29,13 @@ def weights_of(step: int) -> str:
     return f"the weights of {f'step {step}' if step else 'the start'}"
 
 
-def more_labels(report: Report, features: Tensor, labels: Tensor, classes: int) -> None:
+def more_labels(
+    report: Report, features: Tensor, labels: Tensor, classes: int, groups: Sequence[str] | None = None
+) -> None:
     """The learning curve of a probe on the frozen features of all labelled images but those of the test."""
     report.heading("Would more labels help?")
     try:
-        found = learning_curve(features, labels, classes)
+        found = learning_curve(features, labels, classes, groups=groups)
     except DataError as error:
         report.text(f"Not to be told: {error}.")
         return

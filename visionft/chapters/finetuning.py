@@ -31,7 +31,7 @@ def finetuning_report(done: Finetuned, *, ladder: Rows = (), more: Sequence[Chap
     test = done.test
     report = Report("Fine-tuning", f"{done.out}: {', '.join(test.table.classes)}")
     if len(test.table):
-        report.text(answers.gain(done.probabilities, test))
+        report.text(answers.gain(done.probabilities, test, done.guess))
         groups = sorted(set(test.table.groups)) if test.table.grouped and len(test.table.classes) == 2 else []
         note = "95 % bootstrap intervals over the test images, which no choice has looked at."
         answers.stages(report, done.metrics, groups, note)
@@ -48,7 +48,7 @@ def finetuned(report: Report, done: Finetuned, *, ladder: Rows = (), more: Seque
     """All that is to be said of a fine-tuned run behind its numbers; for the reports of longer journeys, too."""
     parts, z = done.parts, done.features
     test, predictor, p = done.test, done.predictor, done.probabilities["finetuned"]
-    guess = predictor.decision.choose(p.double().numpy())
+    guess = done.guess
     report.text(start.about(done))
     if ladder:
         answers.rungs(report, ladder)
@@ -61,7 +61,8 @@ def finetuned(report: Report, done: Finetuned, *, ladder: Rows = (), more: Seque
     _training(report, done)
     for chapter in more:
         chapter(report)
-    course.more_labels(report, torch.cat([z["train"], z["val"]]), parts.known.labels, len(test.table.classes))
+    known, features = parts.known, torch.cat([z["train"], z["val"]])
+    course.more_labels(report, features, known.labels, len(test.table.classes), parts.groups(known))
     data(report, parts.ready.scan)
     if len(test.table):
         found = twins(test, parts.train, z["test"], z["train"])

@@ -33,15 +33,18 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {  # file extension -> the formats that
 UNREADABLE = {"heic", "heif", "avif", "dcm", "dng", "nef", "cr2", "cr3", "arw", "svg", "psd", "exr", "jxl"}
 
 
-def read(source: Source, *, labelled: bool) -> Table:
-    """Read any source into records in a fixed order; a DataError says what was found and what would work."""
+def read(source: Source, *, labelled: bool, classes: int = 2) -> Table:
+    """Read any source into records in a fixed order; a DataError says what was found and what would work.
+
+    Labels must name so many `classes`: two are what it takes to learn, one is enough to be judged by.
+    """
     table = _read(source, labelled)
     if not len(table):
         raise DataError(f"{table.source} holds no images")
     if not labelled:
         return replace(table, records=tuple(replace(record, label=None) for record in table), classes=())
     seen = set(table.labels.tolist())
-    if len(seen) < 2:
+    if len(seen) < classes:
         only = table.classes[seen.pop()]
         raise DataError(f"{table.source} has only one class, {only!r}; to tell classes apart it takes two or more")
     return table

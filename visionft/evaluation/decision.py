@@ -18,7 +18,7 @@ from visionft.errors import DataError
 from .bootstrap import bounded, mean_of, named
 from .calibration import calibrate
 from .conformal import Conformal
-from .probe import fold_of
+from .folds import fold_of, places
 
 Rule = Literal["auto", "likeliest", "balanced"]
 RARE = 4  # from this many images of the commonest class to one of the rarest on, `auto` balances
@@ -46,10 +46,19 @@ class Decision:
 
     @classmethod
     def fit(
-        cls, p: Floats, labels: Ints, classes: Sequence[str], *, rule: Rule, coverage: float, temper: bool = True
+        cls,
+        p: Floats,
+        labels: Ints,
+        classes: Sequence[str],
+        *,
+        rule: Rule,
+        coverage: float,
+        temper: bool = True,
+        groups: Sequence[str] | None = None,
     ) -> Decision:
         """Decide how to answer, from probabilities of held-out images (N C) and their labels.
 
+        A rule must prove itself on images, and on `groups` (N) where they are named, that it was not chosen by.
         `temper` says that these are answers of the very network that will be asked: a temperature fitted on answers
         of others, less well trained, makes it worse.
         """
@@ -57,7 +66,7 @@ class Decision:
         found = calibrate(_log(p), labels) if temper else None
         temperature = found.value if found else 1.0
         p = tempered(p, temperature)
-        factors, about = _factors(p, labels, classes, rule)
+        factors, about = _factors(p, labels, classes, rule, groups)
         try:
             sets = Conformal.fit(p, labels, miss=1 - coverage)
             promise = _promise(sets, p, len(labels))
@@ -124,17 +133,19 @@ def balanced_accuracy(right: Floats, labels: Ints, weight: Floats | None = None)
     return recall
 
 
-def exponent(p: Floats, labels: Ints, *, folds: int = 5, seed: int = 0) -> float:
+def exponent(p: Floats, labels: Ints, *, folds: int = 5, seed: int = 0, groups: Sequence[str] | None = None) -> float:
     """The a for which multiplying probabilities by share ** -a gives the best balanced accuracy on held-out images.
 
     0 keeps the likeliest class, 1 is Bayes' rule for classes that are equally frequent; of two classes, every a is a
     threshold. One number for all classes, so that a few dozen images can choose it; it is taken only if it also helps
-    on images that it was not chosen by.
+    on images, of other `groups` if these are named, that it was not chosen by.
     """
     share = np.bincount(labels, minlength=p.shape[1]).clip(0.5) / len(labels)
     right = np.stack([((p * share**-a).argmax(axis=1) == labels) for a in EXPONENTS]).astype(np.float64)
-    fold = fold_of(torch.from_numpy(labels), folds, seed).numpy()
-    held = [fold == f for f in range(folds)]  # but for a class's only image
+    fold = fold_of(torch.from_numpy(labels), folds, seed, None if groups is None else places(groups)).numpy()
+    held = [fold == f for f in range(fold.max() + 1)]  # but for a class's only image
+    if not held:
+        return 0.0
     told = np.concatenate([right[_best(right[:, ~out], labels[~out])][out] for out in held])
     plain, truth = (np.concatenate([each[out] for out in held]) for each in (right[0], labels))
     helps = balanced_accuracy(told, truth) > balanced_accuracy(plain, truth)
@@ -149,11 +160,13 @@ def _best(right: Floats, labels: Ints) -> int:
     return int(top[:end][(end - 1) // 2])
 
 
-def _factors(p: Floats, labels: Ints, classes: Sequence[str], rule: Rule) -> tuple[tuple[float, ...], str]:
+def _factors(
+    p: Floats, labels: Ints, classes: Sequence[str], rule: Rule, groups: Sequence[str] | None
+) -> tuple[tuple[float, ...], str]:
     counts = np.bincount(labels, minlength=len(classes)).clip(0.5)
     if rule == "likeliest" or (rule == "auto" and counts.max() < RARE * counts.min()):
         return (1.0,) * len(classes), "answers are the likeliest class"
-    a = exponent(p, labels)
+    a = exponent(p, labels, groups=groups)
     factors = (counts.min() / counts) ** a
     said = tuple(float(f) for f in factors / factors.max())
     if a == 0:

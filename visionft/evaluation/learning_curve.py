@@ -13,7 +13,8 @@ from visionft.arrays import Floats
 from visionft.errors import DataError
 
 from .bootstrap import crossed
-from .probe import copies, fit_probe, fold_of
+from .folds import fold_of, kin
+from .probe import fit_probe
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 MANY = 4000  # images from which the luck of a draw hardly matters: one draw is enough, and takes a third of the time
@@ -72,20 +73,24 @@ def learning_curve(
     draws: int | None = None,
     folds: int = 4,
     seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> LearningCurve:
     """Fit probes on growing shares of N D features, each image being judged by probes that have not seen it.
 
     In every draw the images are dealt to folds anew, and a probe learns from a share of all folds but one; larger
     shares hold the smaller ones, with classes in equal proportions. The penalty is chosen once a share, by
-    cross-validation inside its first draw. `draws` is 3, or 1 of more than 4,000 images. A class's only image is
-    always learnt from; shares with fewer images than classes are left out. Pass no test images. Raises DataError when
-    fewer than two classes have two images, or two shares are left.
+    cross-validation inside its first draw. `draws` is 3, or 1 of more than 4,000 images. `groups` (N), where they are
+    named, are held out whole. A class's only image is always learnt from; shares with fewer images than classes are
+    left out. Pass no test images. Raises DataError when fewer than two classes have two images, when no group can be
+    left out without losing a class, or when fewer than two shares are left.
     """
     if int((labels.bincount(minlength=classes) > 1).sum()) < 2:
         raise DataError("a learning curve needs at least two classes of two images")
     draws = draws or (3 if len(labels) <= MANY else 1)
-    dealt = [fold_of(labels, folds, seed + draw, copies(features)) for draw in range(draws)]
-    judged = dealt[0] >= 0
+    dealt = [fold_of(labels, folds, seed + draw, kin(features, groups)) for draw in range(draws)]
+    judged = (torch.stack(dealt) >= 0).all(0)
+    if not judged.any():
+        raise DataError("a learning curve needs groups that can be left out without losing a class")
     rest = min(int((fold != f).sum()) for fold in dealt for f in range(int(fold.max()) + 1))
     counts = sorted({round(share * rest) for share in shares if round(share * rest) >= len(labels.unique())})
     if len(counts) < 2:

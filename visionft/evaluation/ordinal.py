@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,24 +11,33 @@ from torch import Tensor
 
 from visionft.errors import DataError
 
-from .probe import GRID, Probe, copies, fold_of, scaling
+from .folds import fold_of, kin
+from .probe import GRID, Probe, scaling
 
 
 def fit_ordinal(
-    features: Tensor, levels: Tensor, *, count: int, l2: float | None = None, folds: int = 4, seed: int = 0
+    features: Tensor,
+    levels: Tensor,
+    *,
+    count: int,
+    l2: float | None = None,
+    folds: int = 4,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Probe:
     """Minimise the mean, over samples and cuts, of binary cross-entropy + l2/2 ||w||² over scaled features.
 
     Features N D, levels N of 0 .. count - 1; `weight` 1 D, `bias` K-1: whether a level lies above cut k has the logit
-    w z + b_k. Without `l2` it is cross-validated. A cut with all samples on one side stands as if half a sample had
-    been on the other, next to the nearest fitted one. Raises DataError where all levels are one.
+    w z + b_k. Without `l2` it is cross-validated, by `groups` (N) if they are named. A cut with all samples on one side
+    stands as if half a sample had been on the other, next to the nearest fitted one. Raises DataError where all levels
+    are one.
     """
     if len(levels) == 0 or int(levels.min()) == int(levels.max()):
         raise DataError("a probe of levels needs samples of at least two of them")
     mean, scale = scaling(features)
     z = ((features.double() - mean) / scale).float()
     above = (levels[:, None] > torch.arange(count - 1)).float()  # N K-1
-    cv = {} if l2 is not None else _cross_validate(z, above, fold_of(levels, folds, seed, copies(features)))
+    cv = {} if l2 is not None else _cross_validate(z, above, fold_of(levels, folds, seed, kin(features, groups)))
     l2 = l2 if l2 is not None else min(cv, key=cv.__getitem__) if cv else 3e-2
     weight, bias = minimise(z, above, l2)
     weight = (weight.double() / scale).float()

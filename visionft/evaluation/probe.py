@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from visionft.errors import DataError
 
+from .folds import fold_of, kin
 from .logistic import Logistic
 
 GRID = (3.0, 1.0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3)  # few noisy labels want the left end, many clean ones the right
@@ -26,7 +28,7 @@ class Probe:
     l2: float
     cv: dict[float, float] = field(default_factory=dict)  # l2 -> mean log-loss of held-out samples
     held: Tensor = field(default_factory=lambda: torch.empty(0), compare=False)
-    """N C probabilities by probes of the same l2 fitted without each sample's fold; nan for a class's only sample.
+    """N C probabilities by probes of the same l2 fitted without each sample's fold; nan where no fold holds it out.
 
     Empty where l2 was given.
     """
@@ -41,7 +43,14 @@ class Probe:
 
 
 def fit_probe(
-    features: Tensor, labels: Tensor, *, classes: int, l2: float | None = None, folds: int = 4, seed: int = 0
+    features: Tensor,
+    labels: Tensor,
+    *,
+    classes: int,
+    l2: float | None = None,
+    folds: int = 4,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> Probe:
     """Minimise mean cross-entropy + l2/2 ||W||² over scaled features; without `l2`, cross-validate it.
 
@@ -50,6 +59,7 @@ def fit_probe(
     (measured with 60 labels of Fashion-MNIST: .630 against .686; with thousands of labels it makes no difference).
     The same objective as scikit-learn's LogisticRegression at C = 1 / (l2 N), except that
     scikit-learn spends one weight vector on two classes where we spend two: there C = 2 / (l2 N).
+    Copies of an image, and images of the same group where `groups` (N) names one for each, share a fold.
     A class that has no sample is given a constant, low logit and is never predicted. Raises DataError on features that
     are not finite, labels outside 0..classes-1, and labels that name fewer than two classes.
     """
@@ -58,7 +68,7 @@ def fit_probe(
     z, target = space.scaled(features), torch.searchsorted(space.seen, labels)
     start, cv, held = Logistic.zero(len(space.seen), z), dict[float, float](), torch.empty(0)
     if l2 is None:
-        fold = fold_of(target, folds, seed, copies(features))
+        fold = fold_of(target, folds, seed, kin(features, groups))
         cv, parts = _cross_validate(z, target, fold)
         l2 = min(cv, key=cv.__getitem__) if cv else FALLBACK
         held = torch.full((len(z), classes), torch.nan)
@@ -68,30 +78,6 @@ def fit_probe(
     start.descend(z, target, l2, tolerance=1e-4)
     start.settle(z, target, l2, tolerance=1e-6)
     return Probe(*space.raw(start, target), l2, cv, held)
-
-
-def fold_of(labels: Tensor, folds: int, seed: int, first: Tensor | None = None) -> Tensor:
-    """Deal samples to folds class by class, so that folds have equal shares; -1 marks a class's only sample.
-
-    An only sample is never held out, and two never share a fold: every training part has every class. Samples of which
-    `first` (N, see `copies`) says the same stay together: a copy that is learnt would tell of the one held out.
-    """
-    first = torch.arange(len(labels)) if first is None else first
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(labels), generator=generator)
-    shuffled = shuffled[first[shuffled] == shuffled]
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    by_class = by_class[labels[shuffled].bincount()[labels[by_class]] > 1]
-    fold = torch.full_like(labels, -1)
-    fold[by_class] = torch.arange(len(by_class)) % max(2, folds)
-    return fold[first]
-
-
-def copies(features: Tensor) -> Tensor:
-    """The place of the first sample with the very same features as each: of N D, N int64."""
-    places: dict[bytes, int] = {}
-    rows = features.detach().cpu().contiguous().numpy()
-    return torch.tensor([places.setdefault(row.tobytes(), at) for at, row in enumerate(rows)], dtype=torch.int64)
 
 
 def _cross_validate(z: Tensor, labels: Tensor, fold: Tensor) -> tuple[dict[float, float], list[Logistic]]:

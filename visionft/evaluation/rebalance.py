@@ -18,7 +18,8 @@ from torch import Tensor
 from visionft.errors import DataError
 
 from .bootstrap import crossed
-from .probe import Probe, copies, fit_probe, fold_of
+from .folds import copies, fold_of
+from .probe import Probe, fit_probe
 
 DRAWS = 10
 FEWEST = 10  # images of a class in a group, below which a fold would have a handful

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from visionft.data.split import folds as folds_of
 from visionft.features import features, seconds
 
 from .bootstrap import mean_of, named
+from .folds import fold_of, kin
 from .knn import knn
-from .probe import Probe, copies, fit_probe, fold_of
+from .probe import Probe, fit_probe
 
 TIMED = 32  # images
 PERCENT = "\N{NO-BREAK SPACE}%"
@@ -127,16 +129,15 @@ class HeldOut:
         return Worth(*self.hits(labels), self.log_loss)
 
 
-def held_out(z: Tensor, labels: Tensor, classes: int, folds: int = 4, fold: Tensor | None = None) -> HeldOut:
-    """Answers of kNN and probe over folds, stratified unless given (N); the probe's L2 is chosen once, on all folds."""
-    chosen = fit_probe(z, labels, classes=classes, folds=folds)
-    told = chosen.held if fold is None else out_of_fold(z, labels, classes, chosen.l2, fold)
-    fold = fold_of(labels, folds, 0, copies(z)) if fold is None else fold
+def held_out(z: Tensor, labels: Tensor, classes: int, folds: int = 4, groups: Sequence[str] | None = None) -> HeldOut:
+    """Answers of kNN and probe over stratified folds, whole groups if named; the probe's L2 is chosen once, on all."""
+    chosen = fit_probe(z, labels, classes=classes, folds=folds, groups=groups)
+    fold = fold_of(labels, folds, 0, kin(z, groups))
     near = torch.full((len(z), classes), torch.nan)
     for f in range(int(fold.max()) + 1):
         out, rest = fold == f, fold != f
         near[out] = knn(z[rest], labels[rest], z[out], classes=classes)
-    return HeldOut(told, near, fold, min(chosen.cv.values()))
+    return HeldOut(chosen.held, near, fold, min(chosen.cv.values(), default=math.nan))
 
 
 def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> Worth:
@@ -144,16 +145,9 @@ def cross_validated(z: Tensor, labels: Tensor, classes: int, folds: int = 4) -> 
     return held_out(z, labels, classes, folds).worth(labels)
 
 
-def out_of_fold(z: Tensor, labels: Tensor, classes: int, l2: float, fold: Tensor) -> Tensor:
-    """Probabilities (N C) that probes give images they were not fitted on; nan where the fold is -1."""
-    told = torch.full((len(z), classes), torch.nan)
-    for f in range(int(fold.max()) + 1):
-        out, rest = fold == f, fold != f
-        told[out] = fit_probe(z[rest], labels[rest], classes=classes, l2=l2).probabilities(z[out])
-    return told
-
-
-def floor(z: Tensor, labels: Tensor, z_test: Tensor, classes: int) -> tuple[Probe, dict[str, Tensor]]:
+def floor(
+    z: Tensor, labels: Tensor, z_test: Tensor, classes: int, groups: Sequence[str] | None = None
+) -> tuple[Probe, dict[str, Tensor]]:
     """A probe fitted on labelled features, and the probabilities (N C) that it and kNN give the test images."""
-    probe = fit_probe(z, labels, classes=classes)
+    probe = fit_probe(z, labels, classes=classes, groups=groups)
     return probe, {"probe": probe.probabilities(z_test), "knn": knn(z, labels, z_test, classes=classes)}

@@ -198,7 +198,7 @@ def _soup(recipe: Finetune, parts: Parts, low: Floor, rungs: Sequence[Rung], con
         recalibration(model, Feed(images, recipe, model.backbone.mean.device), recipe),
     )
     console.say(f"  a mean of {len(kept)} of {len(made)} networks")
-    done = measure(recipe, parts, learned, Held(held(), parts.val.labels), low, console)
+    done = measure(recipe, parts, learned, Held.of(held(), parts), low, console)
     laps.end("soup")
     done.phases = laps.seconds
     return done

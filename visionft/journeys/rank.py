@@ -10,13 +10,15 @@ import torch
 
 from visionft import backbones, preprocessing
 from visionft.backbone import Backbone
-from visionft.data.prepare import Prepared, dealt, prepare
+from visionft.data.prepare import prepare
 from visionft.data.views import Views, batches
-from visionft.errors import DataError, WeightsError
+from visionft.errors import WeightsError
 from visionft.evaluation.transferability import logme
-from visionft.evaluation.worth import PERCENT, Labelled, Worth, cross_validated
+from visionft.evaluation.worth import PERCENT, Labelled, Worth, held_out
 from visionft.features import EVALUATION
 from visionft.log import Console
+from visionft.recipe import Finetune
+from visionft.tasks.parts import Parts
 from visionft.verbs import Rank
 
 SHIFTED = 32  # images whose batch statistics are compared
@@ -46,8 +48,8 @@ def rank(recipe: Rank, *, console: Console | None = None) -> Ranked:
     Raises DataError when the labels are too few, WeightsError when no backbone can be had.
     """
     console = console or Console()
-    ready = dealt(prepare(recipe, console, labelled=True), recipe.seed)
-    some = _not_for_testing(ready)
+    ready = prepare(recipe, console, labelled=True)
+    parts = Parts.deal(ready, Finetune(seed=recipe.seed, by_group=recipe.by_group))
     rows, worths, missing = [], dict[str, Worth](), dict[str, str]()
     for name in recipe.backbones:
         network, _, source = str(name).partition("@")
@@ -56,7 +58,7 @@ def rank(recipe: Rank, *, console: Console | None = None) -> Ranked:
         except WeightsError as error:
             missing[str(name)] = str(error)
             continue
-        row, worths[str(name)] = _judged(str(name), backbone, some, recipe, console)
+        row, worths[str(name)] = _judged(str(name), backbone, parts, recipe, console)
         rows.append(row)
         console.say(f"  {name}: probe {row['probe']:.3f}, log-loss {row['log-loss']:.4f}")
     if not rows:
@@ -65,20 +67,13 @@ def rank(recipe: Rank, *, console: Console | None = None) -> Ranked:
     return Ranked(rows, missing, _words(rows, worths))
 
 
-def _not_for_testing(ready: Prepared) -> Labelled:
-    places = [i for i, record in enumerate(ready.table) if record.split != "test"]
-    some = Labelled(*ready.part(places))
-    if len(set(some.labels.tolist())) < 2:
-        raise DataError(f"{ready.table.source} leaves fewer than two classes to judge backbones by")
-    return some
-
-
 def _judged(
-    name: str, backbone: Backbone, some: Labelled, recipe: Rank, console: Console
+    name: str, backbone: Backbone, parts: Parts, recipe: Rank, console: Console
 ) -> tuple[dict[str, Any], Worth]:
+    some = parts.known
     z = some.features(backbone, recipe.size, progress=console.progress(f"features, {name}"))
     classes = len(some.table.classes)
-    worth = cross_validated(z, some.labels, classes)
+    worth = held_out(z, some.labels, classes, groups=parts.groups(some)).worth(some.labels)
     found, some_images = worth.metrics(bounds=True), _first(some, recipe)
     row = {
         "backbone": name,

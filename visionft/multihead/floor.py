@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 from visionft.arrays import Floats
 from visionft.backbone import Backbone
 from visionft.data.targets import Classes, Flags, Levels, Number, Target, parts
+from visionft.evaluation.folds import fold_of, kin
 from visionft.evaluation.ordinal import fit_ordinal
 from visionft.evaluation.probe import FALLBACK, fit_probe
 from visionft.evaluation.ridge import fit_ridge
@@ -36,11 +39,18 @@ class Probes:
     l2: tuple[float, ...]
 
     @classmethod
-    def fit(cls, targets: Sequence[Target], z: Tensor, values: Floats, l2: Sequence[float] = ()) -> Probes:
-        """From features N D and values N V; without `l2`, the penalties are cross-validated."""
+    def fit(
+        cls,
+        targets: Sequence[Target],
+        z: Tensor,
+        values: Floats,
+        l2: Sequence[float] = (),
+        groups: Sequence[str] | None = None,
+    ) -> Probes:
+        """From features N D and values N V; without `l2`, the penalties are cross-validated, by `groups` if named."""
         given, weights, biases, chosen = iter(l2), [], [], []
         for target, own in zip(targets, parts(targets), strict=True):
-            for weight, bias, penalty in _fit(target, z, torch.from_numpy(values[:, own]), given):
+            for weight, bias, penalty in _fit(target, z, torch.from_numpy(values[:, own]), given, groups):
                 weights.append(weight)
                 biases.append(bias)
                 chosen.append(penalty)
@@ -59,6 +69,14 @@ def in_units(targets: Sequence[Target], answers: Tensor) -> Floats:
         if isinstance(target, Number):
             found[:, at] = found[:, at] * target.scale + target.mean
     return found
+
+
+class Held(NamedTuple):
+    """What is said of images that were not learnt from (M A), what is true of them (M V), and groups if these count."""
+
+    said: Floats
+    values: Floats
+    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,51 +108,60 @@ class Floor:
     @cached_property
     def known(self) -> Probes:
         """Probes of all images that may be looked at."""
-        return Probes.fit(self.dealt.targets, self.known_z, self.values)
+        return Probes.fit(self.dealt.targets, self.known_z, self.values, groups=self.groups)
 
     @cached_property
     def train(self) -> Probes:
         """Probes of the training images alone."""
-        count = len(self.dealt.parts.train.table)
-        return Probes.fit(self.dealt.targets, self.known_z[:count], self.values[:count])
+        part = self.dealt.parts.train
+        count, groups = len(part.table), self.dealt.parts.groups(part)
+        return Probes.fit(self.dealt.targets, self.known_z[:count], self.values[:count], groups=groups)
 
-    def held_out(self, seed: int) -> Floats:
-        """N A: what probes with the same penalties say of known images that they were not fitted to."""
-        fold = np.random.default_rng(seed).permutation(len(self.known_z)) % FOLDS
-        found = np.empty((len(fold), sum(target.answers for target in self.dealt.targets)))
-        for f in range(FOLDS):
-            out, rest = torch.from_numpy(fold == f), torch.from_numpy(fold != f)
-            probes = Probes.fit(self.dealt.targets, self.known_z[rest], self.values[fold != f], self.known.l2)
-            found[fold == f] = probes.answers(self.known_z[out])
-        return found
+    @property
+    def groups(self) -> list[str] | None:
+        """Of the images that may be looked at, where groups stay together."""
+        return self.dealt.parts.groups(self.dealt.parts.known)
+
+    def held_out(self, seed: int) -> Held:
+        """What probes with the same penalties say of known images while these, or their groups, are left out."""
+        first = kin(self.known_z, self.groups)
+        fold = fold_of(torch.zeros_like(first), FOLDS, seed, first)
+        said = np.empty((len(fold), sum(target.answers for target in self.dealt.targets)))
+        for f in range(int(fold.max()) + 1):
+            out, rest = fold == f, fold != f
+            probes = Probes.fit(self.dealt.targets, self.known_z[rest], self.values[rest.numpy()], self.known.l2)
+            said[out.numpy()] = probes.answers(self.known_z[out])
+        judged = (fold >= 0).numpy()
+        return Held(said[judged], self.values[judged], self.groups and list(compress(self.groups, judged)))
 
 
-def _fit(target: Target, z: Tensor, values: Tensor, given: Iterator[float]) -> list[Fit]:
+def _fit(target: Target, z: Tensor, values: Tensor, given: Iterator[float], groups: Sequence[str] | None) -> list[Fit]:
     """The probe of a column; flags are probes of their own."""
-    known = values.isfinite()
-    if isinstance(target, Flags):
-        return [_flag(z[k], v[k], next(given, None)) for k, v in zip(known.T, values.T, strict=True)]
-    return [_one(target, z[known[:, 0]], values[known[:, 0], 0], next(given, None))]
+    fit = _flag if isinstance(target, Flags) else partial(_one, target)
+    return [
+        fit(z[known], own[known], next(given, None), groups and list(compress(groups, known)))
+        for known, own in zip(values.isfinite().T, values.T, strict=True)
+    ]
 
 
-def _flag(z: Tensor, values: Tensor, l2: float | None) -> Fit:
+def _flag(z: Tensor, values: Tensor, l2: float | None, groups: Sequence[str] | None) -> Fit:
     if len(values.unique()) < 2:
         share = float(values.mean()) if len(values) else 0.5
         return z.new_zeros(1, z.shape[1]), torch.tensor([prior(share, len(values))]), l2 or FALLBACK
-    found = fit_probe(z, values.long(), classes=2, l2=l2)
+    found = fit_probe(z, values.long(), classes=2, l2=l2, groups=groups)
     return found.weight[1:] - found.weight[:1], found.bias[1:] - found.bias[:1], found.l2
 
 
-def _one(target: Target, z: Tensor, values: Tensor, l2: float | None) -> Fit:
+def _one(target: Target, z: Tensor, values: Tensor, l2: float | None, groups: Sequence[str] | None) -> Fit:
     if len(values.unique()) < 2:  # nothing to tell apart: the head says what it has seen
         return _still(target, z), _constant_bias(target, values), l2 or FALLBACK
     match target:
         case Classes():
-            found = fit_probe(z, values.long(), classes=target.width, l2=l2)
+            found = fit_probe(z, values.long(), classes=target.width, l2=l2, groups=groups)
         case Levels():
-            found = fit_ordinal(z, values.long(), count=target.answers, l2=l2)
+            found = fit_ordinal(z, values.long(), count=target.answers, l2=l2, groups=groups)
         case Number():
-            found = fit_ridge(z, (values - target.mean) / target.scale, l2=l2)
+            found = fit_ridge(z, (values - target.mean) / target.scale, l2=l2, groups=groups)
     return found.weight, found.bias, found.l2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -83,23 +84,30 @@ def plain(target: Target) -> Rule:
 
 
 def decide(
-    targets: Sequence[Target], said: Floats, values: Floats, *, way: Way, coverage: float, temper: bool
-) -> dict[str, Rule]:
-    """By column, from what is said of held-out images (N A, numbers in their unit) and what is true of them (N V)."""
+    targets: Sequence[Target], said: Floats, values: Floats, groups: Sequence[str] | None = None,
+    *, way: Way, coverage: float, temper: bool,
+) -> dict[str, Rule]:  # fmt: skip
+    """By column, from what is said of held-out images (N A, numbers in their unit) and what is true of them (N V).
+
+    Where `groups` (N) are named, rules prove themselves on groups that they were not chosen by.
+    """
     rules = {}
     for target, out, own in zip(targets, parts(targets, "answers"), parts(targets), strict=True):
-        known = np.isfinite(values[:, own]).any(axis=1)
-        rule = _rule(target, said[known, out], values[known, own], way, coverage, temper)
+        known: Any = np.isfinite(values[:, own]).any(axis=1)
+        among = groups and list(compress(groups, known))
+        rule = _rule(target, said[known, out], values[known, own], among, way, coverage, temper)
         words = tuple(f"{target.column}: {words}" for words in rule.words)
         rules[target.column] = replace(rule, words=words)
     return rules
 
 
-def _rule(target: Target, said: Floats, values: Floats, way: Way, coverage: float, temper: bool) -> Rule:
+def _rule(
+    target: Target, said: Floats, values: Floats, groups: Sequence[str] | None, way: Way, coverage: float, temper: bool
+) -> Rule:
     match target:
         case Classes() if len(values) >= LEAST:
             labels = values[:, 0].astype(np.int64)
-            return Decision.fit(said, labels, target.names, rule=way, coverage=coverage, temper=temper)
+            return Decision.fit(said, labels, target.names, rule=way, coverage=coverage, temper=temper, groups=groups)
         case Flags() if way != "likeliest":
             cuts = tuple(_cut(p, truth) for p, truth in zip(said.T, values.T, strict=True))
             return Cuts(cuts, tuple(_told(target, cuts)))

@@ -44,7 +44,7 @@ from visionft.tasks.run import open_run
 from visionft.tasks.seal import folders
 
 from .deal import Dealt
-from .floor import Floor, Probes
+from .floor import Floor, Held, Probes
 from .judge import change, headline, judge, watched
 from .predictor import HEADS, HeadsPredictor
 from .rules import decide
@@ -94,17 +94,17 @@ def finetune(recipe: Finetune, *, console: Console | None = None, log: Sequence[
     low = Floor.of(start, dealt, recipe.size, console)
     before = forgotten.before(model, parts.retained, recipe.size, low.train.weight, low.train.bias)
     if recipe.tune == "probe":  # a probe is solved, not trained
-        learned, held = [_probed(recipe, dealt, start, low.known)], (low.held_out(recipe.seed), low.values)
+        learned, held = [_probed(recipe, dealt, start, low.known)], low.held_out(recipe.seed)
     else:
         learned = _learn(recipe, dealt, start, low, console, log)
         said = answering(recipe, [one.model for one in learned], dealt).numbers(parts.val.pixels)
-        held = said, dealt.values(parts.val)
+        held = Held(said, dealt.values(parts.val), parts.groups(parts.val))
         first = low.train.answers(low.val_z)
-        worse, least, most = change(dealt.targets, held[0], first, held[1])
+        worse, least, most = change(dealt.targets, held.said, first, held.values)
         if recipe.tune != "full" and least > 0:
             console.say(f"training made it worse, {worse:+.3g} loss ({least:+.3g} to {most:+.3g}) on validation "
                         "images: the start answers")  # fmt: skip
-            learned, held = [_probed(recipe, dealt, start, low.train, learned[0])], (first, held[1])
+            learned, held = [_probed(recipe, dealt, start, low.train, learned[0])], held._replace(said=first)
     if recipe.refit:
         console.say("once more, with the validation images")
         learned = [_refit(recipe, dealt, learned[0], start, low, console, log)]
@@ -180,7 +180,8 @@ def _learn(
     for own, one in zip(folds, members(recipe, len(folds)), strict=True):
         part, learned = own.parts.train, finished(one.out)
         if learned is None:
-            heads = Probes.fit(own.targets, part.features(start, recipe.size), own.values(part))
+            groups = own.parts.groups(part)
+            heads = Probes.fit(own.targets, part.features(start, recipe.size), own.values(part), groups=groups)
             learned = train(one.recipe, begin(one.recipe, own, start, heads), one.out, console, log, name=one.name)
         made.append(learned)
     return made
@@ -208,7 +209,7 @@ def _refit(
 
 
 def _measure(
-    recipe: Finetune, dealt: Dealt, learned: Sequence[Learned], held: tuple[Floats, Floats], low: Floor,
+    recipe: Finetune, dealt: Dealt, learned: Sequence[Learned], held: Held, low: Floor,
     console: Console,
 ) -> Tuned:  # fmt: skip
     """Decide how to answer by images that were held out, and judge that once on the test images."""

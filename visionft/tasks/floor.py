@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +18,17 @@ from .parts import Parts
 
 @dataclass(frozen=True)
 class Held:
-    """Probabilities (M C) of images that the network did not learn from, and their labels."""
+    """Probabilities (M C) of images that the network did not learn from, their labels, and groups if these count."""
 
     p: Tensor
     labels: Tensor
+    groups: Sequence[str] | None = None
     own: bool = True  # whether the network that will answer gave them, not a sister trained on fewer images
+
+    @classmethod
+    def of(cls, p: Tensor, parts: Parts) -> Held:
+        """What a network says of the validation images."""
+        return cls(p, parts.val.labels, parts.groups(parts.val))
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ def measure_floor(backbone: Backbone, parts: Parts, size: int, console: Console)
         for name, part in (("train", parts.train), ("val", parts.val), ("test", parts.test))
     }
     known, labels, classes = torch.cat([z["train"], z["val"]]), parts.known.labels, len(parts.train.table.classes)
-    probe, test = worth.floor(known, labels, z["test"], classes)
-    train, validation = worth.floor(z["train"], parts.train.labels, z["val"], classes)
-    judged = ~probe.held.isnan().any(1)
-    return Floor(z, probe, train, test, validation, Held(probe.held[judged], labels[judged], own=False))
+    groups = parts.groups(parts.known)
+    probe, test = worth.floor(known, labels, z["test"], classes, groups)
+    train, validation = worth.floor(z["train"], parts.train.labels, z["val"], classes, parts.groups(parts.train))
+    judged = (~probe.held.isnan().any(1)).nonzero().flatten()
+    of = groups and [groups[i] for i in judged]
+    return Floor(z, probe, train, test, validation, Held(probe.held[judged], labels[judged], of, own=False))

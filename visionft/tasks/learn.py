@@ -133,7 +133,8 @@ def probed(recipe: Finetune, parts: Parts, start: Backbone) -> Probe | None:
     if recipe.tune == "full":
         return None
     features = parts.train.features(start, recipe.size)
-    return fit_probe(features, parts.train.labels, classes=len(parts.train.table.classes))
+    classes = len(parts.train.table.classes)
+    return fit_probe(features, parts.train.labels, classes=classes, groups=parts.groups(parts.train))
 
 
 class Member(NamedTuple):

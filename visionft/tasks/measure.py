@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from visionft.arrays import Ints
 from visionft.evaluation.classification import summarise
 from visionft.evaluation.decision import Decision
 from visionft.evaluation.worth import Labelled
@@ -38,6 +39,11 @@ class Finetuned:
     curves: Path  # the folder in which the network, or the first of several, was trained
     features: Mapping[str, Tensor] = field(default_factory=dict)  # of the frozen start: train, val and test, N D each
     phases: dict[str, float] = field(default_factory=dict)  # seconds
+
+    @property
+    def guess(self) -> Ints:
+        """The answers to the test images, N."""
+        return self.predictor.decision.choose(self.probabilities["finetuned"].double().numpy())
 
     @property
     def out(self) -> Path:
@@ -72,8 +78,9 @@ def measure(
     predictor = asked(recipe, parts, learned)
     rule: Any = recipe.decide
     predictor.decision = Decision.fit(
-        held.p.numpy(), held.labels.numpy(), predictor.classes, rule=rule, coverage=recipe.coverage, temper=held.own
-    )
+        held.p.numpy(), held.labels.numpy(), predictor.classes,
+        rule=rule, coverage=recipe.coverage, temper=held.own, groups=held.groups,
+    )  # fmt: skip
     for words in predictor.decision.words:
         console.say(f"  {words}")
     answers = {**low.test, "finetuned": predictor.probabilities(parts.test.pixels)}

@@ -22,6 +22,7 @@ class Parts:
     ready: Prepared
     places: Mapping[str, Sequence[int]]  # in the table, of train, val and test
     retained: Retained | None = None  # images of what should not be forgotten
+    by_group: bool = False  # whether groups stay together, here and wherever images are held out
 
     @classmethod
     def deal(cls, ready: Prepared, recipe: Finetune) -> Parts:
@@ -38,7 +39,8 @@ class Parts:
         shares = {"val": recipe.val * (1 - held)} | ({"test": held} if held else {})
         dealt = split.split(table, shares, seed=recipe.seed, by_group=recipe.by_group)
         place = {id(record): i for i, record in enumerate(table)}
-        return cls(ready, {"test": [], **{name: [place[id(r)] for r in part] for name, part in dealt.items()}})
+        places = {"test": [], **{name: [place[id(r)] for r in part] for name, part in dealt.items()}}
+        return cls(ready, places, by_group=recipe.by_group)
 
     @cached_property
     def train(self) -> Labelled:
@@ -59,6 +61,10 @@ class Parts:
     def known(self) -> Labelled:
         """All that may be looked at: those of train, then those of val."""
         return self._part([*self.places["train"], *self.places["val"]])
+
+    def groups(self, part: Labelled) -> list[str] | None:
+        """The group of each image of a part, where groups stay together."""
+        return part.table.groups if self.by_group else None
 
     @property
     def more(self) -> float:

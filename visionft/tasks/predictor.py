@@ -34,10 +34,12 @@ class Prediction:
     def cells(self) -> dict[str, str]:
         """A row of a CSV: header -> text."""
         first = {"image": self.image, "label": self.label, "probability": f"{self.probability:.6f}"}
+        first |= {"unsure": str(int(self.unsure)), "plausible": " ".join(self.plausible)}
         return first | {f"probability of {n}" if n in first else n: f"{p:.6f}" for n, p in self.probabilities.items()}
 
     def __str__(self) -> str:
-        return f"{self.image}\t{self.label}\t{self.probability:.3f}"
+        doubt = f"\tunsure: {' or '.join(self.plausible) or 'like none of the classes'}" if self.unsure else ""
+        return f"{self.image}\t{self.label}\t{self.probability:.3f}{doubt}"
 
 
 class Predictor(Networks):
@@ -84,14 +86,19 @@ class Predictor(Networks):
         return torch.from_numpy(self.decision.calibrated(mean.numpy())).float()
 
     def evaluate(self, table: Table, *, batch: int = 64, progress: Progress | None = None) -> dict[str, float]:
-        """Every metric of the likeliest class on labelled images. Raises DataError for classes it does not know."""
+        """Every metric of the likeliest class on labelled images, and as `decided_...` of the answers of `predict`.
+
+        Raises DataError for classes it does not know.
+        """
         unknown = sorted({table.classes[i] for i in set(table.labels.tolist())} - set(self.classes))
         if unknown:
             raise DataError(f"the run knows {', '.join(self.classes)}; the data has {', '.join(unknown)} too")
         labels = torch.tensor([self.classes.index(table.classes[i]) for i in table.labels])
         groups = table.groups if table.grouped else None
         said = self.probabilities(self.decode(table), batch=batch, progress=progress)
-        return summarise(said, labels, classes=self.classes, groups=groups)
+        decided = self.decision.judge(said.double().numpy(), labels.numpy())
+        found = summarise(said, labels, classes=self.classes, groups=groups)
+        return found | {f"decided_{name}": value for name, value in decided.items()}
 
     def _answers(self, names: Sequence[str], p: Tensor) -> list[Prediction]:
         rows = p.double().numpy()

@@ -66,12 +66,12 @@ def finetune(
         learned, held = [solved(model)], dataclasses.replace(low.held, p=own)
     else:
         learned = _learn(recipe, parts, folds, start, low, console, log)
-        held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
+        held = Held.of(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts)
         if recipe.tune != "full" and (loss := _proven_loss(low.validation["probe"], held, evenly=balanced(recipe))):
             console.say(f"training made it worse, {loss} of the validation images told right: the start answers")
             model.start_from(low.train.weight, low.train.bias)
             learned = [solved(model, learned[0])]
-            held = Held(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts.val.labels)
+            held = Held.of(asked(recipe, parts, learned).probabilities(parts.val.pixels), parts)
     if recipe.refit:
         console.say("once more, with the validation images")
         learned = [_refit(recipe, parts, learned[0], start, low.known, console, log)]

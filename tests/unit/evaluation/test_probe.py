@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from visionft.errors import DataError
-from visionft.evaluation.probe import FALLBACK, GRID, copies, fit_probe, fold_of
-from visionft.evaluation.worth import held_out
+from visionft.evaluation.folds import fold_of
+from visionft.evaluation.probe import FALLBACK, GRID, fit_probe
 
 
 def blobs(n, dim, classes, *, noise=2.0, seed=0):
@@ -165,24 +165,3 @@ def test_the_same_seed_gives_the_same_probe_with_or_without_gradients():
 def test_unusable_features_and_labels_are_named(labels, features, says):
     with pytest.raises(DataError, match=says):
         fit_probe(features, torch.tensor(labels), classes=3)
-
-
-def test_copies_stay_in_one_fold_so_that_random_labels_are_not_told():
-    """Every sample twice, labels by a coin: a copy that was learnt would tell of the one held out."""
-    generator = torch.Generator().manual_seed(3)
-    once, coins = torch.randn(60, 40, generator=generator), torch.randint(2, (60,), generator=generator)
-    features, labels = once.repeat(2, 1), coins.repeat(2)
-    first = copies(features)
-    assert first.tolist() == [*range(60), *range(60)]
-    fold = fold_of(labels, 4, 0, first)
-    assert torch.equal(fold[:60], fold[60:])
-    told = held_out(features, labels, 2)
-    right = [float(hits.mean()) for hits in told.hits(labels)]
-    assert max(right) < 0.65  # with folds that split copies: knn 1.0
-    torch.testing.assert_close(told.probe[:60], told.probe[60:])
-
-
-def test_a_class_of_copies_alone_is_never_held_out():
-    features = torch.cat([torch.randn(6, 4), torch.ones(3, 4)])
-    fold = fold_of(torch.tensor([0] * 6 + [1] * 3), 4, 0, copies(features))
-    assert fold[6:].tolist() == [-1] * 3 and (fold[:6] >= 0).all()

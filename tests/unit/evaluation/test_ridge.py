@@ -45,6 +45,22 @@ def test_the_error_of_leaving_one_out_is_that_of_leaving_each_out(n, dim):
     assert found.l2 == min(found.cv, key=found.cv.get)
 
 
+@pytest.mark.parametrize(("n", "dim"), [(40, 6), (24, 50)])
+def test_so_is_that_of_leaving_groups_and_copies_out(n, dim):
+    z, y = world(n, dim, 1.0)
+    z[n - 1], names = z[0], [f"day {i % 7}" for i in range(n)]  # a copy ties two days together
+    found = fit_ridge(z, y, groups=names)
+    mean, scale = scaling(z)
+    x, unit = ((z - mean) / scale).double().numpy(), np.arange(n) % 7
+    unit[unit == unit[n - 1]] = 0
+    for l2 in (GRID[2], GRID[12], GRID[20]):
+        left = []
+        for out in (unit == u for u in np.unique(unit)):
+            model = Ridge(alpha=l2 * n).fit(x[~out], y.numpy()[~out])
+            left += [*(y.numpy()[out] - model.predict(x[out]))]
+        assert found.cv[l2] == pytest.approx(np.mean(np.square(left)), rel=1e-6)
+
+
 def test_noise_asks_for_a_stronger_penalty():
     clean, noisy = (fit_ridge(*world(60, 20, noise)).l2 for noise in (0.05, 5.0))
     assert noisy > 10 * clean

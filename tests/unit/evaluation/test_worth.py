@@ -92,13 +92,13 @@ def clouds(count: int, apart: float, dim: int = 20, seed: int = 0) -> tuple[torc
 
 def test_held_out_answers_do_not_depend_on_the_labels_that_are_held_out():
     z, labels = clouds(80, 1.0)
-    fold = torch.arange(80) // 20
-    said = held_out(z, labels, 2, fold=fold)
-    flipped = labels.clone()
-    flipped[fold == 2] = 1 - flipped[fold == 2]
-    again = held_out(z, flipped, 2, fold=fold)
-    assert torch.equal(said.knn[fold == 2], again.knn[fold == 2])
-    assert not torch.equal(said.knn[fold == 1], again.knn[fold == 1])
+    said = held_out(z, labels, 2, groups=[f"day {i // 20}" for i in range(80)])
+    flipped, one, other = labels.clone(), torch.arange(80) // 20 == 2, torch.arange(80) // 20 == 1
+    flipped[one] = 1 - flipped[one]
+    again = held_out(z, flipped, 2, groups=[f"day {i // 20}" for i in range(80)])
+    assert torch.equal(said.fold, again.fold) and len(said.fold.unique()) == 4
+    assert torch.equal(said.knn[one], again.knn[one])
+    assert not torch.equal(said.knn[other], again.knn[other])
 
 
 def test_hits_and_worth_are_those_of_the_answers():
