@@ -143,21 +143,16 @@ def flat_folder(folder: Path) -> Table:
     files = image_files(folder)
     if not files:
         raise DataError(_nothing_in(folder))
-    return Table.of(files, source=_described(folder))
+    parts = {part: split for split, part in _parts(folder).items()}
+    splits = [parts.get(folder / file.relative_to(folder).parts[0]) for file in files]
+    return Table.of(files, splits=splits, source=_described(folder))
 
 
 def class_folders(folder: Path) -> Table:
     """One subfolder per class, perhaps below train/, val/ and test/, which then share their classes."""
-    named = {entry.name: entry for entry in _subfolders(folder)}
-    filled = {name: entry for name, entry in named.items() if image_files(entry)}
-    if not filled and not image_files(folder):
+    if not image_files(folder):
         raise DataError(_nothing_in(folder))
-    parts: dict[str | None, Path] = {
-        SPLITS[name.lower()]: entry for name, entry in filled.items() if name.lower() in SPLITS
-    }
-    if "train" not in parts or len(parts) < len(filled):
-        parts = {None: folder}
-    rows = [(file, name, split) for split, part in parts.items() for name, file in _classified(part, folder)]
+    rows = [(file, name, split) for split, part in _parts(folder).items() for name, file in _classified(part, folder)]
     classes = sorted({name for _, name, split in rows if split in ("train", None)}, key=natural)
     strangers = sorted({f"{split}/{name}" for _, name, split in rows if name not in classes})
     if strangers:
@@ -165,6 +160,15 @@ def class_folders(folder: Path) -> Table:
     index = {name: place for place, name in enumerate(classes)}
     records = tuple(Record(file, label=index[name], split=split) for file, name, split in rows)
     return Table(records, tuple(classes), _described(folder))
+
+
+def _parts(folder: Path) -> dict[str | None, Path]:
+    """The folders train/, val/ and test/, where there is the first and no other has images; or the folder itself."""
+    filled = [entry for entry in _subfolders(folder) if image_files(entry)]
+    parts: dict[str | None, Path] = {
+        SPLITS[entry.name.lower()]: entry for entry in filled if entry.name.lower() in SPLITS
+    }
+    return parts if "train" in parts and len(parts) == len(filled) else {None: folder}
 
 
 def _classified(part: Path, folder: Path) -> list[tuple[str, Path]]:

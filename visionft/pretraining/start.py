@@ -69,7 +69,7 @@ def setup(
     if not (recipe.steps or recipe.epochs or recipe.minutes):
         recipe = dataclasses.replace(recipe, epochs=EPOCHS)
     objective.find(recipe.objective)  # a wrong key must not wait for the images
-    ready = prepared or prepare(recipe, console, labelled=False, dry=dry)
+    ready = prepared or untested(prepare(recipe, console, labelled=False, dry=dry), console)
     model, training, held = build(recipe, ready, console, dry=dry)
     if labelled is None and recipe.probe is not None and not dry:
         labelled = _labelled(recipe, console)
@@ -77,6 +77,19 @@ def setup(
     every = interval(recipe.batch, _pixels(model), len(held), len(choosing.table) if choosing else 0)
     recipe = dataclasses.replace(recipe, eval_every=recipe.eval_every or every)
     return Setup(recipe, ready, model, training, held, judging, choosing)
+
+
+def untested(ready: Prepared, console: Console) -> Prepared:
+    """Without the images that the source says are for testing: those must be unseen. Raises DataError for no others."""
+    places = [at for at, record in enumerate(ready.table) if record.split != "test"]
+    left = len(ready.table) - len(places)
+    if not left:
+        return ready
+    if not places:
+        raise DataError(f"all images of {ready.table.source} are for testing; name others to pretrain on")
+    console.say(f"{left} test images of {ready.table.source} are left out: what is later measured on them is unseen")
+    table, pixels = ready.part(places)
+    return dataclasses.replace(ready, table=table, pixels=pixels)
 
 
 def build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import cv2
 import pytest
@@ -11,7 +12,7 @@ import torch
 from visionft import norms, tuning
 from visionft.data.records import Table
 from visionft.data.scan import scan
-from visionft.errors import ConfigError
+from visionft.errors import ConfigError, DataError
 from visionft.evaluation.worth import Labelled
 from visionft.log import Console
 from visionft.pretraining.run import pretrain, rehearse
@@ -28,7 +29,8 @@ def recipe(pixels, tmp_path):
 
     def make(**words) -> Pretrain:
         given = {"backbone": "test_resnet", "weights": "none", "size": 32, "batch": 8, "steps": 2, "precision": "fp32"}
-        return Pretrain(data=Table.of(pixels), out=str(tmp_path / "run"), cache="off", **{**given, **words})
+        data = {"data": Table.of(pixels), "out": str(tmp_path / "run"), "cache": "off"}
+        return Pretrain(**{**data, **given, **words})
 
     return make
 
@@ -130,6 +132,31 @@ def test_test_images_of_the_labelled_source_choose_nothing(recipe, pixels, label
     assert "6 test images" in capsys.readouterr().err
     assert run.labelled is not None and run.choosing is not None
     assert len(run.labelled.table) + len(run.choosing.table) == 18
+
+
+def test_test_images_are_not_pretrained_on(recipe, pixels, labels, tmp_path, capsys):
+    for at, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+        file = tmp_path / "all" / ("test" if at % 4 == 1 else "train") / "abc"[label] / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), image)
+    run = setup(recipe(data=str(tmp_path / "all")), Console())
+    assert "6 test images" in capsys.readouterr().err
+    assert {int(r.name.rsplit("/", 1)[-1][:-4]) % 4 for r in run.ready.table} == {0, 2, 3}
+    assert len(run.ready.pixels) == len(run.ready.table) == 18
+    shutil.rmtree(tmp_path / "all" / "train")
+    (tmp_path / "photos.csv").write_text(
+        "path,split\n" + "\n".join(f"{f},test" for f in tmp_path.glob("all/*/*/*.png"))
+    )
+    with pytest.raises(DataError, match=r"all images of .* are for testing"):
+        setup(recipe(data=str(tmp_path / "photos.csv")), QUIET)
+
+
+def test_a_folder_that_is_only_called_test_is_one_of_photos(recipe, pixels, tmp_path):
+    for at, image in enumerate(pixels):
+        file = tmp_path / "all" / ("test" if at % 2 else "monday") / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), image)
+    assert len(setup(recipe(data=str(tmp_path / "all")), QUIET).ready.table) == 24
 
 
 def test_too_few_labels_to_halve_do_both_and_the_verdict_says_so(recipe, pixels, labels):
