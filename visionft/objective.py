@@ -115,14 +115,14 @@ def noise(draw: Tensor, n: int) -> Tensor:
     return ((x ^ (x >> 31 & 0x1FFFFFFFF)) >> 40 & 0xFFFFFF).to(torch.float32) / 2**24
 
 
-def find(choice: Any) -> tuple[type[Objective], dict[str, Any]]:
-    """Resolve a recipe's `objective`: a name, an import path `module:Class`, a class, or a mapping with options.
+def find(choice: Any, where: str = "objective") -> tuple[type[Objective], dict[str, Any]]:
+    """Resolve a recipe's `objective` or `task`: a name, an import path `module:Class`, a class, or one with options.
 
-    Raises ConfigError for an unknown name or option, with the nearest valid one.
+    Raises ConfigError for an unknown name or option of that key, `where`, with the nearest valid one.
     """
-    name, options = config.named(choice, "objective")
+    name, options = config.named(choice, where)
     cls: type[Any] = plugins.resolve(name, OBJECTIVES, "objective")
-    return cls, config.bind(cls, options, "objective")
+    return cls, config.bind(cls, options, where)
 
 
 def options(cls: type[Any]) -> dict[str, tuple[str, str]]:

@@ -63,6 +63,24 @@ def test_a_class_with_one_image_is_named_with_a_way_out(tmp_path):
     assert "class 'b' has 1" in said and "leave the class out" in said
 
 
+def test_a_class_with_fewer_images_than_folds_is_named(tmp_path):
+    data = pictures(tmp_path / "data", {"a": 12, "b": 6})
+    assert "class 'b' has 3 different images: too few to have some in each of 5 folds" in refused(
+        data, tmp_path / "run", folds=5
+    )
+
+
+def test_keys_that_a_probe_has_no_use_for_are_named(three, tmp_path, capsys):
+    words = {**FAST, "tune": "probe", "sampler": "balanced", "task": {"name": "classify", "focal": 2.0}}
+    vf.finetune(str(three[0]), out=str(tmp_path / "run"), **words)
+    assert "a probe is solved, not trained: sampler, task.focal played no part" in capsys.readouterr().err
+
+
+def test_a_wrong_key_of_the_task_is_named_as_it_was_written(tmp_path):
+    with pytest.raises(vf.ConfigError, match=r"no key task\.smoth; did you mean task\.smoothing"):
+        vf.finetune(str(tmp_path), task={"name": "classify", "smoth": 0.1})
+
+
 @pytest.mark.parametrize("blank", ["", "nan", "NaN"])
 def test_missing_labels_are_counted_and_their_lines_named(tmp_path, blank):
     data = pictures(tmp_path / "data", {"a": 8, "b": 8})

@@ -140,3 +140,13 @@ def test_a_dry_run_names_the_rungs_and_writes_nothing(labelled, tmp_path):
     said = "\n".join(vf.finetune(str(labelled), tune="auto", dry_run=True, out=str(tmp_path / "no"), **WORDS))
     assert all(name in said for name in ("probe", "layerwise", "soup", "3 folds"))
     assert not (tmp_path / "no").exists()
+
+
+def test_the_adapter_of_the_chosen_rung_lies_where_those_of_any_run_do(labelled, tmp_path, monkeypatch):
+    """Whichever rung is chosen on these few images, it is an adapter's."""
+    out = tmp_path / "run"
+    monkeypatch.setattr("visionft.journeys.ladder.min", lambda rungs, key: rungs[len(rungs) > 1], raising=False)
+    done = vf.finetune(str(labelled), tune="auto", adapter="lora", out=str(out), quiet=True, **WORDS)
+    assert done.recipe.adapter == "lora"
+    kept = {str(file.relative_to(out)) for file in out.rglob("adapter_model.safetensors")}
+    assert kept == {"adapter/adapter_model.safetensors", "rungs/adapter/adapter/adapter_model.safetensors"}

@@ -126,6 +126,7 @@ def test_a_rate_that_explodes_is_a_bad_trial_and_no_error(labelled, tmp_path):
     found = look(labelled, tmp_path / "search", over=over, finetune=shared, trials=5)
     assert found.best.optim.lr == 1e-3
     assert {row["state"] for row in found.rows} == {"complete", "pruned"}
+    assert "Infinity" not in (tmp_path / "search" / "search.json").read_text()  # which is no JSON
 
 
 def test_refit_tests_the_best_recipe_once(labelled, tmp_path):

@@ -99,9 +99,18 @@ def test_mixing_blends_images_and_targets_alike_while_training_and_never_after(w
     assert torch.equal(seen["target"], F.one_hot(batch["label"], 3).float())
 
 
-def test_a_negative_share_is_refused():
-    with pytest.raises(ConfigError, match="beta distribution"):
-        task(mixup=-0.2)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({"mixup": -0.2}, "beta distribution"),
+        ({"smoothing": 1.5}, "task.smoothing=1.5 makes no sense"),
+        ({"dropout": 2.0}, "task.dropout=2.0 makes no sense"),
+        ({"focal": -1.0}, "task.focal=-1.0 makes no sense"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(words, why):
+    with pytest.raises(ConfigError, match=why):
+        task(**words)
 
 
 def test_its_state_does_not_depend_on_how_it_was_trained():

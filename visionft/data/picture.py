@@ -65,6 +65,14 @@ def picture(data: bytes, *, edge: int | None = None) -> Picture:
         raise DataError(f"cannot be decoded: {error}") from error
 
 
+def opened(image: Image.Image) -> np.ndarray:
+    """The pixels of an image that Pillow has opened: H W C, upright, as its file would be read."""
+    try:
+        return _by_pillow(image).pixels
+    except Exception as error:  # Pillow decodes only now
+        raise DataError(f"an image opened by Pillow cannot be decoded: {error}") from error
+
+
 def _by_opencv(data: bytes, image: Image.Image, edge: int | None) -> Picture | None:
     """Decode what OpenCV gets right; None leaves the rest to Pillow."""
     if image.format == "PNG" and data[24] == 16:  # Pillow keeps the high byte only

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from visionft.data.picture import opened
 from visionft.data.records import Record, Row, Table
 from visionft.data.samples import SAMPLES
 from visionft.data.tables import SPLITS, natural, read_csv
 from visionft.errors import DataError, nearest
 
-Source = str | Path | Sequence[Any] | np.ndarray | Table
+Source = str | Path | Image.Image | Sequence[Any] | np.ndarray | Table
 
 EXTENSIONS: dict[str, tuple[str, ...]] = {  # file extension -> the formats that its content may have
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), ("JPEG", "MPO")),
@@ -55,6 +57,10 @@ def _read(source: Source, labelled: bool) -> Table:
         return source
     if isinstance(source, str) and source.startswith("sample:"):
         return _sample(source)
+    if isinstance(source, Image.Image):
+        source = [source]
+    if not isinstance(source, str | Path | Iterable):
+        raise DataError(f"a {type(source).__name__} names no images; name a folder, a CSV, a file, or a list of these")
     if isinstance(source, str | Path):
         return _path(Path(source).expanduser(), labelled)
     if _is_pair(source):
@@ -127,11 +133,13 @@ def _images(items: Iterable[Any]) -> list[Path | np.ndarray]:
     for item in items:
         if isinstance(item, np.ndarray):
             images.append(item)
+        elif isinstance(item, Image.Image):
+            images.append(opened(item))
         elif isinstance(item, str | Path):
             path = Path(item).expanduser()
             images.extend(image_files(path) if path.is_dir() else [path])
         else:
-            raise DataError(f"a list of images holds paths and arrays, not {type(item).__name__}")
+            raise DataError(f"a list of images holds paths, arrays and Pillow's images, not {type(item).__name__}")
     missing = [image for image in images if isinstance(image, Path) and not image.is_file()]
     if missing:
         raise DataError(f"{len(missing)} of {len(images)} files do not exist, the first is {missing[0]}")

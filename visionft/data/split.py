@@ -56,7 +56,7 @@ def first_of_each(table: Table, fraction: float, *, seed: int, least: int = 2) -
 
 def folds(table: Table, count: int, *, seed: int, by_group: bool = False) -> list[list[int]]:
     """Deal all records to so many equal parts, as `split` deals them: places, ascending, whatever split they name."""
-    shares = {str(fold): 1 / count for fold in range(count)}
+    shares = {f"fold {fold}": 1 / count for fold in range(count)}
     dealt = _deal(table, list(range(len(table))), shares, seed, by_group)
     return [sorted(dealt[name]) for name in shares]
 
@@ -117,9 +117,10 @@ def _check(table: Table, units: list[list[int]], shares: dict[str, float], by_gr
     for label, count in sorted(has.items(), key=lambda item: -1 if item[0] is None else item[0]):
         if count < len(shares):
             name = "the table" if label is None else f"class {table.classes[label]!r}"
+            parts = ", ".join(shares) if "train" in shares else f"{len(shares)} folds"
             raise DataError(
-                f"{name} has {count} {what}: too few to have some in each of "
-                f"{', '.join(shares)}; add some, or leave {'them' if label is None else 'the class'} out"
+                f"{name} has {count} {what}: too few to have some in each of {parts}; "
+                f"add some, or leave {'them' if label is None else 'the class'} out"
             )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from visionft import averaging, parallel, runs
+from visionft.adapters.files import WEIGHTS
 from visionft.arrays import Floats
 from visionft.data.prepare import Prepared, prepare
 from visionft.errors import ConfigError
@@ -101,8 +103,15 @@ def climb(
     chosen = dataclasses.replace(
         best.done, recipe=own, metrics=best.done.metrics | others, phases={"all rungs": time.perf_counter() - began}
     )
+    _with_adapters(best.done.out, out)
     seal(chosen, console, ladder=[rung.row(rung is best) for rung in rungs])
     return chosen
+
+
+def _with_adapters(rung: Path, out: Path) -> None:
+    """Keep the adapters of the chosen rung where those of any run are."""
+    for folder in (file.parent for file in rung.rglob(WEIGHTS)):
+        shutil.copytree(folder, out / folder.relative_to(rung), dirs_exist_ok=True)
 
 
 def plan(recipe: Finetune, *, console: Console | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ def _conclude(
         raise ConfigError(f"no trial of {out} came to its end; give it more minutes or trials, or smaller rates")
     best = config.load(Finetune, base, rows[0]["keys"], {"out": str(out / f"best-{rows[0]['trial']}")})
     write_text(out / "best.yaml", f"# {command(best)}\n{yaml.safe_dump(config.plain(best), sort_keys=False)}")
-    write_text(out / "search.json", json.dumps(rows, indent=2))
+    said = [{**row, "value": row["value"] if math.isfinite(row["value"]) else None} for row in rows]
+    write_text(out / "search.json", json.dumps(said, indent=2, allow_nan=False))
     _report(out, shared.metric, rows, told)
     found = Searched(out, shared.metric, rows, best)
     if recipe.refit and not (Path(best.out) / "run.json").is_file():

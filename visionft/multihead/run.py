@@ -143,7 +143,7 @@ def complete(recipe: Finetune) -> Finetune:
     if name not in ("classify", HEADS):
         raise ConfigError(f"target= is learnt by task={HEADS}, not by task={name}; leave task out")
     recipe = dataclasses.replace(recipe, task={"name": HEADS, **options})
-    objective.find(recipe.task)
+    objective.find(recipe.task, "task")
     if recipe.sampler != "natural":
         raise ConfigError("sampler is for one label an image, not for columns (target=); leave sampler out")
     remedies.check(recipe)

@@ -50,6 +50,11 @@ class Classify(Objective):
         cutmix: float = 0.0,
     ) -> None:
         super().__init__()
+        for name, value in (("smoothing", smoothing), ("dropout", dropout)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"task.{name}={value} makes no sense: it must be at least 0 and below 1")
+        if focal < 0:
+            raise ConfigError(f"task.focal={focal} makes no sense: it must be at least 0; 0 is off")
         self.backbone, self.smoothing, self.focal = backbone, smoothing, focal
         drop_paths(backbone, drop_path)
         self.dropout = nn.Dropout(dropout)

@@ -16,7 +16,7 @@ EPOCHS = 10
 
 def complete(recipe: Finetune) -> Finetune:
     """The recipe of one label an image, with a budget. Raises ConfigError for keys that cannot be."""
-    objective.find(recipe.task)
+    objective.find(recipe.task, "task")
     if recipe.target is not None or config.named(recipe.task, "task")[0] == "heads":
         raise ConfigError("this learns one label an image; columns (target=) are learnt by `visionft finetune`")
     remedies.check(recipe)
@@ -27,6 +27,13 @@ def repeated(recipe: Finetune) -> dict[str, Any]:
     """For `plan`: how many trainings a run takes, and whether they share its minutes."""
     folds = recipe.folds > 1
     return {"trainings": recipe.folds if folds else 1 + recipe.refit, "shared": folds}
+
+
+def idle(recipe: Finetune) -> list[str]:
+    """The keys that were set to change what is trained, which a probe, being solved, has no use for."""
+    task = {k: v for k, v in config.named(recipe.task, "task")[1].items() if (k, v) != ("balance", "logit")}
+    return [*(["sampler"] if recipe.sampler != "natural" else []), *(f"task.{key}" for key, value in task.items()
+            if value not in (0, "none"))]  # fmt: skip
 
 
 def balanced(recipe: Finetune) -> bool:

@@ -85,7 +85,7 @@ def told(table: Table) -> dict[str, Any]:
 def task_on(recipe: Finetune, start: Backbone, **told: Any) -> Any:
     """The recipe's task on a copy of the start, told as much as it asks for; its head is a function of the seed."""
     torch.manual_seed(recipe.seed)
-    cls, options = objective.find(recipe.task)
+    cls, options = objective.find(recipe.task, "task")
     return cls(copy.deepcopy(start), **{**filled(cls, told), **options})
 
 

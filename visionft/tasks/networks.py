@@ -115,7 +115,7 @@ def network(folder: Path) -> Any:
 
 def assemble(info: Mapping[str, Any], state: Mapping[str, Tensor], origin: str) -> Any:
     """The task that a run.json describes, with these weights. Raises CheckpointError when they do not fit."""
-    found, options = objective.find(info["task"])
+    found, options = objective.find(info["task"], "task")
     model: Objective = found(backbones.build(info["backbone"]), **options)
     try:
         model.load_state_dict(state)

@@ -38,7 +38,7 @@ class Prediction:
         return first | {f"probability of {n}" if n in first else n: f"{p:.6f}" for n, p in self.probabilities.items()}
 
     def __str__(self) -> str:
-        doubt = f"\tunsure: {' or '.join(self.plausible) or 'like none of the classes'}" if self.unsure else ""
+        doubt = f"\tunsure: {' or '.join(self.plausible) or 'no class is likely enough'}" if self.unsure else ""
         return f"{self.image}\t{self.label}\t{self.probability:.3f}{doubt}"
 
 

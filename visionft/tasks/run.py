@@ -21,7 +21,7 @@ from visionft.retention import forgotten, remedies
 from visionft.retention.retained import retained
 
 from .classify import Classify
-from .complete import balanced, complete, refitting, repeated
+from .complete import balanced, complete, idle, refitting, repeated
 from .floor import Floor, Held, measure_floor
 from .learn import Learned, attach, begin, build, learn, members, probed, solved, start_of
 from .measure import Finetuned, asked, judge, line, measure
@@ -61,6 +61,8 @@ def finetune(
     before = forgotten.before(model, parts.retained, recipe.size, low.train.weight, low.train.bias)
     laps.end("floor")
     if recipe.tune == "probe":  # a probe is solved, not trained
+        if unused := idle(recipe):
+            console.say(f"a probe is solved, not trained: {', '.join(unused)} played no part")
         model.start_from(low.known.weight, low.known.bias)
         own = model.answered(low.held.p) if isinstance(model, Classify) else low.held.p
         learned, held = [solved(model)], dataclasses.replace(low.held, p=own)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from visionft.data.decode import pixels as decoded
 from visionft.data.sources import read
 from visionft.errors import DataError
 
@@ -99,6 +101,24 @@ def test_lists_of_paths_and_arrays_are_read_as_given(tmp_path):
     assert [record.name for record in table] == [str(tmp_path / "b.png"), "array 1", str(tmp_path / "a.png")]
     assert len(read(np.zeros((7, 4, 5), np.uint8), labelled=False)) == 7
     assert len(read((array, array), labelled=False)) == 2  # two images, not images and labels
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "I;16"])
+def test_what_pillow_has_opened_is_what_its_file_says(tmp_path, mode):
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+    if mode == "I;16":
+        Image.fromarray(pixels[..., 0].astype(np.uint16) * 200).save(tmp_path / "a.png")
+    else:
+        Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
+    for source in (Image.open(tmp_path / "a.png"), [Image.open(tmp_path / "a.png")]):
+        one, other = (decoded(read(some, labelled=False)[0]) for some in (source, tmp_path / "a.png"))
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("source", [3, None, object()])
+def test_what_names_no_images_says_what_would(source):
+    with pytest.raises(DataError, match="names no images; name a folder"):
+        read(source, labelled=False)
 
 
 def test_a_pair_of_images_and_labels_is_labelled():
