@@ -60,6 +60,7 @@ class Worth:
     pixel_auroc: float | None = None
     aupro: float | None = None
     changes: Sequence[str] = ()  # in what the good parts differ from those that were fitted to
+    seen: int = 0  # photos that were learnt from, which flatter
 
     def facts(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -73,13 +74,16 @@ class Worth:
             },
             "found_by_kind": {kind: share.bounded for kind, share in self.kinds.items()},
             "unsure": self.unsure and {"defects": self.unsure[0].bounded, "good": self.unsure[1].bounded},
-            "changes": list(self.changes),
+            "changes": list(self.changes), "seen": self.seen,
         }  # fmt: skip
         return {key: value for key, value in found.items() if value is not None}
 
     def words(self, promise: Promise) -> str:
         """What came out, in sentences."""
-        told = [f"Defects that pass: {self.escapes}.", f"Good parts that are rejected: {self.overkill}."]
+        told = []
+        if self.seen:
+            told.append(f"{self.seen} of these photos were learnt from: what follows flatters; leave them out.")
+        told += [f"Defects that pass: {self.escapes}.", f"Good parts that are rejected: {self.overkill}."]
         if self.unsure:
             told.append(f"Unsure: of defects {self.unsure[0]}, of good parts {self.unsure[1]}.")
         if self.overkill.of:

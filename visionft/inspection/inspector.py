@@ -28,6 +28,7 @@ from .evaluate import Worth, evaluate
 from .evaluated import evaluated_report
 from .eye import Seen
 from .learn import learnt, panel_of, standing
+from .once import known, once, signed
 from .panel import Panel
 from .promise import Promise, check
 from .teach import teach
@@ -72,7 +73,7 @@ class Inspector:
         recipe = data if isinstance(data, InspectFit) else config.load(InspectFit, {"out": None, **given, **words})
         console = Console(quiet=quiet)
         panel = panel_of(recipe)
-        ready = prepare(recipe, console, labelled=False)
+        ready = once(prepare(recipe, console, labelled=False), console)
         if recipe.out:
             runs.begin(Path(recipe.out), recipe, ready.table.fingerprint)
         names = [record.name for record in ready.table]
@@ -82,7 +83,8 @@ class Inspector:
             names=names, drop=recipe.suspects == "drop", confidence=recipe.confidence,
         )  # fmt: skip
         found.mm_per_pixel = recipe.mm_per_pixel
-        found.learnt = {**found.learnt, **ready.facts(), "count": len(names), "data": _again(recipe.data)}
+        about = {"count": len(names), "data": _again(recipe.data), "photos": signed(ready.table)}
+        found.learnt = {**found.learnt, **ready.facts(), **about}
         if recipe.out:
             if recipe.report:
                 held = found.verdicts(found.held, names, ready.pixels)
@@ -165,7 +167,8 @@ class Inspector:
         where = truth.mask if truth.placed else None
         worth = evaluate(verdicts, truth.kinds, self.promise, groups=truth.groups, where=where)
         good = [verdict for verdict, kind in zip(verdicts, truth.kinds, strict=True) if kind == NO_DEFECT]
-        worth = dataclasses.replace(worth, changes=[str(drift) for drift in changes(self, good)])
+        seen = known(table, [*self.learnt.get("photos", []), *self.learnt.get("photos_of_defects", [])])
+        worth = dataclasses.replace(worth, changes=[str(drift) for drift in changes(self, good)], seen=len(seen))
         if recipe.out:
             evaluated_report(self, worth, verdicts, truth, recipe.costs).write(recipe.out)
         return worth

@@ -19,6 +19,7 @@ from . import signs
 from .eye import Seen
 from .eyes import chosen, said
 from .frame import Frame, Framed
+from .once import once
 from .panel import Panel
 from .promise import Promise, check, least, percent
 from .stream import stream
@@ -90,7 +91,7 @@ def suspects(scores: Sequence[float]) -> list[int]:
 
 def rehearse(recipe: InspectFit, *, console: Console) -> list[str]:
     """Say what a recipe would do and cost, by learning from a few of the images; nothing is written."""
-    ready = prepare(recipe, console, labelled=False, dry=True)
+    ready = once(prepare(recipe, console, labelled=False, dry=True), console)
     n, panel = len(ready.table), panel_of(recipe)
     check(n, recipe.false_reject, recipe.confidence)
     few = Chosen(ready.pixels, range(min(SAMPLED, n)))

@@ -16,6 +16,7 @@ from .chapter import taught_report
 from .cheapest import cheapest
 from .doubt import Doubt, enough
 from .learn import FOLDS, standing
+from .once import known, once, signed
 from .promise import Promise, check, percent
 from .truth import read_defects
 from .verbs import AddDefects, InspectFit
@@ -31,9 +32,13 @@ def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
         source, bad = inspector.learnt.get("data"), "skip" if inspector.learnt.get("bad") else bad
     if source is None:
         raise DataError("the good photos are needed again: say good=...")
-    ready = prepare(config.load(InspectFit, {"data": source, "bad": bad, **images}), console, labelled=False)
+    ready = once(
+        prepare(config.load(InspectFit, {"data": source, "bad": bad, **images}), console, labelled=False), console
+    )
     found = read_defects(recipe.data, images=images, bad=recipe.bad, console=console)
     rate, confidence = inspector.promise.false_reject, inspector.promise.confidence
+    if both := known(found.table, signed(ready.table)):
+        raise DataError(f"{len(both)} photos of defects are among the good ones, the first is {both[0]}")
     check(len(ready.table), rate, confidence)
     mixed.check(len(found.table))
     if recipe.false_accept is not None:
@@ -55,7 +60,8 @@ def teach(inspector: Inspector, recipe: AddDefects, console: Console) -> None:
         share = inspector.unsure(good, inspector.promise.rejects(good)).mean()
         console.say(f"{inspector.doubt.words()}, as {percent(share)} of the good photos here would be")
     inspector.learnt = {**inspector.learnt, **ready.facts(), "count": len(ready.table), "defects": len(found.table),
-                        "fingerprint_of_defects": found.table.fingerprint}  # fmt: skip
+                        "fingerprint_of_defects": found.table.fingerprint, "photos": signed(ready.table),
+                        "photos_of_defects": signed(found.table)}  # fmt: skip
 
     if recipe.out and recipe.report:
         held = inspector.verdicts(inspector.held, [record.name for record in ready.table], ready.pixels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from visionft.data.scan import Scan
 from visionft.data.sources import read
 from visionft.errors import DataError
 from visionft.log import Console
+
+from .once import firsts
 
 
 @dataclass(frozen=True)
@@ -94,4 +97,5 @@ def read_defects(source: Any, *, images: Reading, bad: Literal["error", "skip"],
         table = read(source, labelled=False)
         kinds = {row.name: row.image.parent.name if isinstance(row.image, Path) else "defect" for row in table}
     found = scanned(table, console, bad=bad, **images)
+    found = dataclasses.replace(found, table=found.table.take(firsts(found.table, console)))
     return Truth(found, [kinds[record.name] for record in found.table], {})
