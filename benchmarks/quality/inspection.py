@@ -10,7 +10,8 @@ with anomalib; what it cannot import is left out, and said to be. Every contesta
 after the other, in another order for each seed. Rows that results/inspection_DATA.json has are not measured again.
 
 `ours` has seen no defect; `ours + N defects` has chosen its eyes by N real ones that are not among the test images,
-the same share of every kind. Both see photos as they are, `ours, shrunk` with as many pixels as anomalib's, on average.
+the same share of every kind. Both see photos as they are, `ours, shrunk` with as many pixels as anomalib's, on
+average, `ours, scale=1.5` with more than there are.
 anomalib gets a bank as large as ours, and the size in pixels that the facts of its documentation use, 224. Its scores
 are raw: what its users get is clamped to 0..1 by the scores of good images, and the AUROC of that is `auroc_as_told`.
 Times are of two cores: fit from files; prediction from files, and of the network on decoded pixels alone (`model_ms`,
@@ -43,7 +44,6 @@ from visionft.annotations.marked import NO_DEFECT
 from visionft.data.samples import elpv, textile
 from visionft.evaluation.anomaly import Pixels, f1_max
 from visionft.evaluation.ranking import auroc, auroc_interval
-from visionft.inspection.eyes import DEFAULT
 from visionft.inspection.where import grown
 
 BACKBONE, WEIGHTS = "tf_efficientnet_lite0", "package:efficientnet-lite0"
@@ -52,7 +52,7 @@ PATCHES = (SIZE // 8) ** 2  # of an image, as anomalib sees it
 FITTED = {"elpv": 441, "textile": 300, "tiles": 300}
 TESTED = 200  # images of each kind of textile
 BORDER = {"textile": 2}  # white lines at the edge of these images
-KNOWING, SHRUNK = "ours + defects", "ours, shrunk"
+KNOWING, SHRUNK, ENLARGED = "ours + defects", "ours, shrunk", "ours, scale=1.5"
 TOOLS = ("ours", "patchcore", "padim")
 
 
@@ -109,10 +109,10 @@ def cells() -> dict[str, tuple[float, str]]:
 
 def ours(data: str, some: Photos, place: Path, words: argparse.Namespace, tool: str) -> tuple[dict[str, Any], Any]:
     """Fit and ask ours; its facts, and scores and maps."""
-    eyes = [{"name": name, "scale": _scale(some)} for name in DEFAULT] if tool == SHRUNK else "auto"
+    scale = {SHRUNK: _scale(some), ENLARGED: 1.5}.get(tool, 1.0)
     job = inspection_ours.Job(
         good=some.good, test=some.test, out=str(place / "ours.npz"), defects=some.defects if tool == KNOWING else (),
-        words={"false_reject": 0.01, "border": BORDER.get(data, 0), "eyes": eyes}, threads=words.threads,
+        words={"false_reject": 0.01, "border": BORDER.get(data, 0), "scale": scale}, threads=words.threads,
         maps=bool(some.masks),
     ).write(place / "ours.json")  # fmt: skip
     told = once(sys.executable, "benchmarks.quality.inspection_ours", job, threads=words.threads)
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", choices=[*FITTED])
     parser.add_argument("--peer-python", default=sys.executable, metavar="PYTHON")
-    parser.add_argument("--tools", nargs="+", default=[*TOOLS], choices=[*TOOLS, KNOWING, SHRUNK])
+    parser.add_argument("--tools", nargs="+", default=[*TOOLS], choices=[*TOOLS, KNOWING, SHRUNK, ENLARGED])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shared", type=Path)
     parser.add_argument("--threads", type=int, default=2)

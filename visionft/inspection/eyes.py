@@ -60,8 +60,8 @@ OFFERED = ("patches", "places", "whole", "texture", "grain")
 SIGHT = {field.name for field in dataclasses.fields(Sight)}
 
 
-def chosen(choice: Any) -> list[Eye]:
-    """Eyes of a recipe's `eyes`: auto, names, or mappings with a name and what should differ.
+def chosen(choice: Any, scale: float = 1.0) -> list[Eye]:
+    """Eyes of a recipe's `eyes`: auto, names, or mappings with a name and what should differ; `scale` is of all others.
 
     Raises ConfigError for an unknown name or key, with the nearest valid one.
     """
@@ -73,15 +73,15 @@ def chosen(choice: Any) -> list[Eye]:
         choice = [choice]
     if not isinstance(choice, Sequence) or not choice:
         raise ConfigError(f"eyes={choice!r} names no eye; there is auto, {', '.join(EYES)}")
-    return [eye(one) for one in choice]
+    return [eye(one, scale) for one in choice]
 
 
-def eye(choice: Any) -> Eye:
+def eye(choice: Any, scale: float = 1.0) -> Eye:
     """One eye, by name or as a mapping {name, scorer, top, and what a sight takes}."""
     name, changes = config.named(choice.strip() if isinstance(choice, str) else choice, "eyes")
     if name not in EYES:
         raise ConfigError(f"there is no eye {name!r}{config.suggest(str(name), EYES)}")
-    words = {**EYES[name][1], **changes}
+    words = {**EYES[name][1], "scale": scale, **changes}
     if unknown := [key for key in words if key not in SIGHT | {"scorer", "top"}]:
         raise ConfigError(f"the eye {name} has no {unknown[0]}{config.suggest(unknown[0], SIGHT | {'scorer', 'top'})}")
     look = config.load(Sight, {key: value for key, value in words.items() if key in SIGHT})

@@ -36,7 +36,7 @@ def panel_of(recipe: InspectFit) -> Panel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # random weights (weights=none) are the same ones every time
         backbone = backbones.load(recipe.backbone, recipe.weights, channels=recipe.channels)
-    return Panel(backbone.eval(), chosen(recipe.eyes), Frame.of(recipe.border, recipe.region))
+    return Panel(backbone.eval(), chosen(recipe.eyes, recipe.scale), Frame.of(recipe.border, recipe.region))
 
 
 def learnt(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,8 +45,10 @@ class Candidates:
         """Fit the eyes of a panel anew, and others beside them."""
         weight = {json.dumps(eye.facts()): weight for eye, weight in zip(panel.eyes, panel.weights, strict=True)}
         known = [eye for eye in panel.eyes if not eye.scorer.learns_defects]
-        others = [one for one in map(eye, OFFERED) if json.dumps(one.facts()) not in weight]
-        eyes, head = [Eye.of(one.facts()) for one in [*known, *others]], Eye(HEAD, Head())
+        scale = panel.eyes[0].sight.scale
+        offered = [eye(name, scale) for name in OFFERED]
+        others = [one for one in offered if json.dumps(one.facts()) not in weight]
+        eyes, head = [Eye.of(one.facts()) for one in [*known, *others]], Eye(replace(HEAD, scale=scale), Head())
         parts = Framed(good, panel.frame)
         head.scorers.begin(folds)
         learn(eyes, panel.backbone, parts, folds, console.progress("good parts"), beside=[head])

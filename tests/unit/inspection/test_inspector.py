@@ -11,6 +11,7 @@ from tests.unit.inspection.striped import parts, spoiled
 from visionft import backbones
 from visionft.errors import CheckpointError, ConfigError, DataError
 from visionft.inspection.eye import Eye
+from visionft.inspection.eyes import chosen
 from visionft.inspection.gaussian import Gaussian
 from visionft.inspection.inspector import Inspector
 from visionft.inspection.learn import suspects
@@ -149,3 +150,21 @@ def test_what_a_backbone_cannot_look_at_is_said_before_the_work_begins(monkeypat
     monkeypatch.setattr(Panel, "fit", lambda *_: pytest.fail("the work began"))
     with pytest.raises(ConfigError, match=r"backbone=test_resnet cannot look at 64 x 48 pixels \(.*out of range"):
         Inspector.fit(parts(60, 0), **FROM_FOLDER | {"eyes": [{"name": "patches", "layers": [-9, -1]}]})
+
+
+def test_a_scale_is_that_of_all_eyes_but_those_that_name_one():
+    made = chosen(["patches", {"name": "places", "scale": 0.5}], 1.5)
+    assert [eye.sight.scale for eye in made] == [1.5, 0.5]
+    assert [eye.sight.scale for eye in chosen("auto")] == [1.0, 1.0]
+    with pytest.raises(ConfigError, match="scale=0"):
+        Inspector.fit(parts(30, 0), scale=0, **FROM_FOLDER)
+
+
+def test_what_defects_choose_from_is_seen_at_the_scale_of_the_panel():
+    found = Inspector.fit(parts(30, 0), scale=2, **FROM_FOLDER)
+    fine = found.predict(parts(1, 3)[0])
+    assert [eye.sight.scale for eye in found.panel.eyes] == [2.0]
+    plain = Inspector.fit(parts(30, 0), **FROM_FOLDER).predict(parts(1, 3)[0])
+    assert np.prod(fine.places.shape) == 4 * np.prod(plain.places.shape) and fine.heat.shape == plain.heat.shape
+    found.add_defects([spoiled(image) for image in parts(8, 1)], good=parts(30, 0), quiet=True)
+    assert {eye.sight.scale for eye in found.panel.eyes} == {2.0}
