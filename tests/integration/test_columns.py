@@ -284,7 +284,7 @@ def forgot(parts, tmp_path_factory):
      ({"refit": True, "optim.schedule": "plateau"}, "plateau"), ({"keep": "replay"}, "retained=photos/"),
      ({"keep": "l2sp", "adapter": "lora"}, "leave adapter out"), ({"sampler": "balanced"}, "sampler is for one label"),
      ({"task": "mae"}, "leave task out"),
-     ({"task.balance": "weights"}, "no key objective.balance"), ({"tune": "probe", "adapter": "lora"}, "adapter"),
+     ({"task.balance": "weights"}, "no key task.balance"), ({"tune": "probe", "adapter": "lora"}, "adapter"),
      ({"data": None}, "data is missing")],
 )  # fmt: skip
 def test_what_columns_do_not_go_with_is_refused_before_anything_is_read(words, message, tmp_path):

@@ -135,7 +135,7 @@ def test_a_wrong_value_waits_for_fit_and_names_its_key(pixels, kinds):
         (np.zeros((24, 64)), r"shape \(24, 64\).*X.reshape\(-1, height, width\)"),
         ("photos", "one name"),
         ([tempfile.gettempdir()] * 24, "a folder among the images"),
-        ([[0.0, 1.0]] * 24, "paths and arrays, not list"),
+        ([[0.0, 1.0]] * 24, "paths, arrays and Pillow's images, not list"),
         ([np.zeros((8, 8), np.uint8)] * 23, "23 images but 24 labels"),
     ],
 )
